@@ -32,7 +32,8 @@ class NotFoundError(StemmaError):
         self.id = id
 
     def __str__(self) -> str:
-        return f"{self.entity} {self.id} was not found: check the id, and that the session is in the right workspace"
+        name = self.entity if self.id is None else f"{self.entity} {_key_text(self.id)}"
+        return f"{name} was not found: check the id, and that the session is in the right workspace"
 
 
 class ValidationError(StemmaError):

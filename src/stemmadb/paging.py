@@ -1,0 +1,186 @@
+"""
+Keyset pages: each starts behind the last row of the one before, so it costs the same however far it is, and rows that others
+insert or delete meanwhile make it neither skip nor repeat one.
+
+    newest = page(session, select(Definition), order_by=[Definition.created_at.desc()], limit=20)
+    older = page(session, select(Definition), order_by=[Definition.created_at.desc()], limit=20, cursor=newest.next_cursor)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from sqlalchemy import ColumnElement, Dialect, FromClause, Row, Select, inspect, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.cache_key import HasCacheKey
+from sqlalchemy.sql.elements import BindParameter
+
+from stemmadb import _keysets as keysets
+from stemmadb import tenancy
+from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
+from stemmadb.errors import ValidationError
+from stemmadb.query import query
+
+__all__ = ["Page", "page"]
+
+T = TypeVar("T")
+
+MAX_LIMIT = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page(Sequence[T], Generic[T]):
+    """Some rows of a list, in its order, and the cursor of the rest."""
+
+    items: list[T]
+    next_cursor: str | None = None
+    """Where the next page begins; None when this one is the last."""
+    has_more: bool = False
+    total: int | None = None
+    """How many rows all pages have; None unless it was asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+
+@query
+def page(
+    session: Session,
+    statement: Select[Any],
+    *,
+    order_by: Sequence[ColumnElement[Any]],
+    cursor: str | None = None,
+    limit: int = 50,
+    with_total: bool = False,
+) -> Page[Any]:
+    """
+    Return one page of a statement's rows.
+
+    One statement, which fetches one row more than it returns. With an index in the page's order it reads no others, for a page deep in
+    the list as for the first one.
+
+    Args:
+        session: the caller's session.
+        statement: what to page: entities or columns of at least one table with a primary key, one row for each key, without ORDER BY, LIMIT
+            and DISTINCT.
+        order_by: column expressions, with ``asc()``, ``desc()``, ``nulls_first()`` and ``nulls_last()``. NULLs come last upwards and first
+            downwards unless said otherwise. The key is added in the direction of the last term, so that ties have an order too.
+        cursor: the ``next_cursor`` of a page of the same statement and order; None for the first page.
+        limit: the most rows, 1 to 200.
+        with_total: also count all rows, in the snapshot of the same statement. Costs a scan of them.
+
+    Returns:
+        Entities for a statement that selects one entity, else rows.
+
+    Raises:
+        InvalidCursorError: the cursor was edited, or is from another statement, filter, order or workspace.
+        ValidationError: the limit is out of bounds, or the statement cannot be paged.
+        WorkspaceNotSetError: the statement selects rows of a workspace and the session has none; nothing was sent.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        message = f"limit must be a whole number from 1 to {MAX_LIMIT}"
+        raise ValidationError(message, "limit")
+    everything = tenancy.reads_everything(session)
+    shape, values = _shape_of(statement, order_by, everything)
+    if shape.is_tenant and not everything:
+        workspace_id = tenancy.require(session, "paging.page")
+        fingerprint = fingerprint_of(shape.text, [workspace_id, *values.values()])
+    else:
+        fingerprint = fingerprint_of(shape.text, values.values())
+    after = None if cursor is None else read_cursor(cursor, fingerprint, [term.enum for term in shape.terms])
+    parameters = {**values, **shape.parameters(after or ()), keysets.FETCH.key: limit + 1}
+    found = session.execute(shape.page(after, total=with_total), parameters).freeze()
+    rows: Sequence[Row[Any]] = found().all()
+    items = [row[0] for row in rows[:limit]] if shape.is_entity else list(found().columns(*range(shape.width)).all()[:limit])
+    total = None
+    if with_total:
+        # Without a row nothing carries the number: either nothing matches at all, or what was behind the cursor is gone.
+        total = rows[0][-1] if rows else session.scalar(shape.count, values) if after else 0
+    if len(rows) <= limit:
+        return Page(items, total=total)
+    last = rows[limit - 1][shape.width : shape.width + len(shape.terms)]
+    return Page(items, write_cursor(last, fingerprint), has_more=True, total=total)
+
+
+class _Shape:
+    """A statement and its order without the values in them, and what is made of the two: once, since that costs as much as running it."""
+
+    def __init__(self, statement: Select[Any], order_by: Sequence[Any], everything: bool) -> None:
+        self._statement = statement
+        descriptions = statement.column_descriptions
+        tenants = [_selectable(item["entity"]) for item in descriptions if _is_tenant(item["entity"])]
+        self.is_tenant = bool(tenants)
+        self.is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is descriptions[0]["entity"]
+        self.width = len(descriptions)
+        self.terms = keysets.terms_of(statement, order_by, () if everything else [table.c.workspace_id for table in tenants])
+        self._pages: dict[tuple[tuple[bool, ...] | None, bool], Select[Any]] = {}
+
+    @functools.cached_property
+    def text(self) -> bytes:
+        """The statement and its order as SQL, the same in every process."""
+        ordered = self._statement.order_by(None).order_by(*[term.ordered for term in self.terms])
+        return str(ordered.compile(dialect=_DIALECT)).encode()
+
+    @functools.cached_property
+    def count(self) -> Select[Any]:
+        """The number of all rows."""
+        return select(keysets.count_of(self._statement))
+
+    def page(self, after: Sequence[Any] | None, *, total: bool) -> Select[Any]:
+        """Return the statement of a page. Of the cursor's values it only matters here which are NULL."""
+        nulls = None if after is None else tuple(value is None for value in after)
+        built = self._pages.get((nulls, total))
+        if built is None:
+            rest = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
+            # The total is that of the whole list, so it is counted without the cursor's condition.
+            marks = keysets.marks(self._statement, self.terms, total=total)
+            built = self._pages[nulls, total] = keysets.ordered(rest, self.terms).add_columns(*marks)
+        return built
+
+    @staticmethod
+    def parameters(after: Sequence[Any]) -> dict[str, Any]:
+        """Return the cursor's values under their names; a NULL is in the statement's text."""
+        return {keysets.parameter(number): value for number, value in enumerate(after) if value is not None}
+
+
+_shapes: dict[Any, tuple[_Shape, list[str]]] = {}
+_MAX_SHAPES = 1000
+_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool) -> tuple[_Shape, dict[str, Any]]:
+    """Return the shape of a call, and the values of its statement and order under the names that the shape has for them."""
+    keys = [part._generate_cache_key() if isinstance(part, HasCacheKey) else None for part in (statement, *order_by)]
+    if None in keys:
+        # Something in it cannot be cached, a type of the host for example: built anew, with its values inside.
+        binds = [part for root in (statement, *order_by) for part in visitors.iterate(root) if isinstance(part, BindParameter)]
+        return _Shape(statement, order_by, everything), {bind.key: bind.effective_value for bind in binds if not bind.required}
+    binds = [bind for key in keys if key is not None for bind in key.bindparams]
+    name = (everything, *[key.key for key in keys if key is not None])
+    if name not in _shapes:
+        if len(_shapes) >= _MAX_SHAPES:
+            _shapes.clear()
+        _shapes[name] = (_Shape(statement, order_by, everything), [bind.key for bind in binds])
+    shape, names = _shapes[name]
+    return shape, {name: bind.effective_value for name, bind in zip(names, binds, strict=True) if not bind.required}
+
+
+def _selectable(entity: Any) -> FromClause:
+    return inspect(entity).selectable  # type: ignore[no-any-return]
+
+
+def _is_tenant(entity: Any) -> bool:
+    return entity is not None and tenancy.is_tenant(inspect(entity).mapper.class_)

@@ -104,9 +104,11 @@ class QueryTimeoutError(DatabaseError):
 class LockTimeoutError(DatabaseError):
     """A lock was not granted in time. HTTP 503."""
 
-    def __init__(self) -> None:
-        super().__init__("55P03", "Another transaction holds a lock that this one needs: repeat the work, or find the one left open")
-        self.args = ()
+    def __init__(
+        self, message: str = "Another transaction holds a lock that this one needs: repeat the work, or find the one left open"
+    ) -> None:
+        super().__init__("55P03", message)
+        self.args = (message,)
 
 
 class PoolTimeoutError(DatabaseError):

@@ -1,0 +1,288 @@
+"""
+The revisions that this release ships, read from their files without Alembic.
+
+Alembic takes 60 ms to import; the first connection of an engine only asks whether the schema fits. File names say branch, number and
+phase, and the few assignments at the top of each file say the rest.
+"""
+
+import ast
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from stemmadb.errors import MigrationError
+
+BASE = "base"
+"""The branch that is always installed."""
+
+_FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<phase>expand|contract)_(?P<what>[a-z0-9_]+)\.py")
+_REVISION = re.compile(r"(?P<branch>[a-z][a-z0-9_]*)_(?P<number>\d{4})")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One migration, as its file describes it."""
+
+    id: str
+    branch: str
+    number: int
+    phase: str
+    """``expand`` runs before the release is deployed, ``contract`` after it."""
+    path: Path
+    down_revision: str | None
+    branch_labels: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    doc: str
+
+
+class Mismatch(NamedTuple):
+    """What this release needs and what the database has, for ``SchemaOutOfDateError``."""
+
+    needed: str
+    found: str
+
+
+def location() -> Path:
+    """Return the folder of the migrations: inside an installed package, or at the top of the repository."""
+    package = Path(__file__).parent
+    shipped = package / "_alembic"
+    return shipped if shipped.is_dir() else package.parents[1] / "alembic"
+
+
+def revisions() -> Mapping[str, Revision]:
+    """
+    Return every shipped revision by its id: branch by branch, ``base`` first, each in the order of its numbers.
+
+    Raises:
+        MigrationError: two revisions of a branch have one number, or a file breaks the naming rule.
+    """
+    return _read(location())
+
+
+def branches() -> tuple[str, ...]:
+    """Return the shipped branches, ``base`` first."""
+    return tuple(dict.fromkeys(revision.branch for revision in revisions().values()))
+
+
+def heads() -> dict[str, str]:
+    """Return the newest revision of every shipped branch."""
+    return {revision.branch: revision.id for revision in revisions().values()}
+
+
+def needed_heads(wanted: Iterable[str] | None = None) -> dict[str, str]:
+    """
+    Return the oldest revision of each branch that this release works with.
+
+    That is the newest ``expand``: a release is deployed before its ``contract`` revisions run.
+
+    Args:
+        wanted: branches; None means all that are shipped.
+    """
+    chosen = None if wanted is None else set(wanted)
+    return {
+        revision.branch: revision.id
+        for revision in revisions().values()
+        if revision.phase == "expand" and (chosen is None or revision.branch in chosen)
+    }
+
+
+def covered(found: Collection[str]) -> dict[str, int]:
+    """
+    Return the number that each branch has reached in a database.
+
+    The version table leaves out what another row implies, so ``depends_on`` is followed. A revision that this release does not know
+    counts with the number in its id, and implies the newest known one of its branch.
+
+    Args:
+        found: the rows of ``stemma_alembic_version``.
+    """
+    known = revisions()
+    newest = heads()
+    reached: dict[str, int] = {}
+    waiting = list(found)
+    while waiting:
+        id = waiting.pop()
+        branch, number = _parse(id)
+        if id not in known and branch in newest:
+            waiting.append(newest[branch])
+        if reached.get(branch, 0) >= number:
+            continue
+        reached[branch] = number
+        if id in known:
+            down = known[id].down_revision
+            waiting += [*known[id].depends_on, *([down] if down else [])]
+    return reached
+
+
+def compare(found: Collection[str], wanted: Iterable[str] | None = None) -> Mismatch | None:
+    """
+    Tell whether this release works with a database.
+
+    A database may be one revision ahead in a branch (the next release is being deployed) and may lack trailing ``contract`` revisions.
+    A branch that is not installed is no mismatch, unless it is ``base``.
+
+    Args:
+        found: the rows of ``stemma_alembic_version``.
+        wanted: the branches of the installed packs; None means all that are shipped.
+
+    Returns:
+        None when they fit, else what is needed and what was found.
+    """
+    known, newest, reached = revisions(), heads(), covered(found)
+    needed = needed_heads(wanted)
+    unknown = [id for id in found if id not in known]
+    named = {_parse(id)[0] for id in found}
+    behind = {
+        branch: id
+        for branch, id in needed.items()
+        if reached.get(branch, 0) < known[id].number
+        and (branch in reached or branch == BASE)
+        # A revision of a newer release may imply rows that the table leaves out.
+        and (not unknown or branch in named)
+    }
+    ahead = {branch: newest[branch] for branch, number in reached.items() if branch in newest and number > known[newest[branch]].number + 1}
+    if not behind and not ahead:
+        return None
+    return Mismatch(", ".join(sorted({**ahead, **behind}.values())), ", ".join(sorted(found)) or "nothing")
+
+
+def pending(found: Collection[str], wanted: Iterable[str] | None = None) -> list[str]:
+    """
+    Return the shipped revisions that a database lacks, in the order in which they can run.
+
+    Args:
+        found: the rows of ``stemma_alembic_version``.
+        wanted: only these branches, and what they depend on; None means all that are shipped.
+    """
+    known, reached = revisions(), covered(found)
+    unknown = any(id not in known for id in found)
+    named = {_parse(id)[0] for id in found}
+    ordered: dict[str, None] = {}
+
+    def visit(revision: Revision) -> None:
+        if reached.get(revision.branch, 0) >= revision.number or (unknown and revision.branch not in named and revision.branch == BASE):
+            return
+        for id in (*revision.depends_on, *([revision.down_revision] if revision.down_revision else [])):
+            visit(known[id])
+        ordered.setdefault(revision.id)
+
+    chosen = None if wanted is None else set(wanted)
+    for revision in known.values():
+        if chosen is None or revision.branch in chosen:
+            visit(revision)
+    return list(ordered)
+
+
+def dependents(id: str, among: Collection[str]) -> list[str]:
+    """
+    Return the revisions that are built on one, newest first.
+
+    Args:
+        id: the revision that would go away.
+        among: the revisions that are installed.
+    """
+    known = revisions()
+    gone = {id}
+    grew = True
+    while grew:
+        grew = False
+        for revision in known.values():
+            if revision.id not in gone and gone & {revision.down_revision, *revision.depends_on}:
+                gone.add(revision.id)
+                grew = True
+    return [revision for revision in reversed(list(known)) if revision in gone and revision != id and revision in among]
+
+
+def unknown(found: Collection[str]) -> tuple[str, ...]:
+    """Return the revisions of a database that a newer release must have brought."""
+    known = revisions()
+    return tuple(id for id in found if id not in known)
+
+
+def branch_of(id: str) -> str:
+    """Return the branch that a revision's id names, known or not."""
+    return _parse(id)[0]
+
+
+def installed(found: Collection[str]) -> list[str]:
+    """Return the shipped revisions that a database has, oldest first in each branch."""
+    reached = covered(found)
+    return [revision.id for revision in revisions().values() if revision.number <= reached.get(revision.branch, 0)]
+
+
+@cache
+def _read(folder: Path) -> Mapping[str, Revision]:
+    versions = folder / "versions"
+    if not versions.is_dir():
+        raise MigrationError(f"the migrations are missing: {versions} does not exist; install the package again")
+    names = {path.name for path in versions.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    found: dict[str, Revision] = {}
+    for branch in sorted(names, key=lambda name: (name != BASE, name)):
+        for path in sorted((versions / branch).glob("*.py")):
+            revision = _read_file(branch, path)
+            if (other := found.get(revision.id)) is not None:
+                raise MigrationError(_two_heads(branch, other.path, path), revision.id)
+            found[revision.id] = revision
+        _require_one_line(branch, [revision for revision in found.values() if revision.branch == branch])
+    return MappingProxyType(found)
+
+
+def _read_file(branch: str, path: Path) -> Revision:
+    match = _FILE_NAME.fullmatch(path.name)
+    if match is None:
+        raise MigrationError(f"{branch}/{path.name} is not named NNNN_expand_<what>.py or NNNN_contract_<what>.py: rename it")
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    facts: dict[str, object] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in _FACTS:
+            facts[node.targets[0].id] = ast.literal_eval(node.value)
+    id = f"{branch}_{match['number']}"
+    if facts.get("revision") != id:
+        raise MigrationError(f"{branch}/{path.name} says revision = {facts.get('revision')!r}: by its name it is {id!r}", id)
+    down = facts.get("down_revision")
+    return Revision(
+        id=id,
+        branch=branch,
+        number=int(match["number"]),
+        phase=match["phase"],
+        path=path,
+        down_revision=None if down is None else str(down),
+        branch_labels=_strings(facts.get("branch_labels")),
+        depends_on=_strings(facts.get("depends_on")),
+        doc=ast.get_docstring(tree) or "",
+    )
+
+
+_FACTS = frozenset({"revision", "down_revision", "branch_labels", "depends_on"})
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(item) for item in value) if isinstance(value, (tuple, list)) else ()
+
+
+def _require_one_line(branch: str, line: list[Revision]) -> None:
+    """Refuse a branch that is not one line of numbers without a gap."""
+    before: Revision | None = None
+    for revision in line:
+        if revision.down_revision != (None if before is None else before.id):
+            raise MigrationError(_two_heads(branch, *(r.path for r in (before, revision) if r is not None)), revision.id)
+        before = revision
+
+
+def _two_heads(branch: str, *paths: Path) -> str:
+    names = " and ".join(path.name for path in paths)
+    return (
+        f"the branch {branch} is not one line: see {names}. Two people probably added a revision at the same time: give the one that no "
+        "database has yet the next free number, in its file name and in `revision`, and set its `down_revision` to the revision before it"
+    )
+
+
+def _parse(id: str) -> tuple[str, int]:
+    match = _REVISION.fullmatch(id)
+    return (match["branch"], int(match["number"])) if match else (id, 0)

@@ -67,7 +67,8 @@ class Term:
     @property
     def enum(self) -> type[enum.Enum] | None:
         """The class of the expression's values when they are members of an enum."""
-        found = getattr(self.expression.type, "enum_class", None)
+        kind = self.expression.type
+        found = getattr(kind, "enum_class", None) or getattr(kind, "enum", None)
         return found if isinstance(found, type) and issubclass(found, enum.Enum) else None
 
 

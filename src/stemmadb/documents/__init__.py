@@ -1,0 +1,27 @@
+"""
+Versioned JSONB documents.
+
+Every JSONB column holds a pydantic model with a ``schema_version``. Whatever release wrote a row, reading gives the newest shape;
+nothing is rewritten for that, and nothing is lost.
+"""
+
+from stemmadb.documents._document import Document, DocumentPart, dump_document, load_document
+from stemmadb.documents._dump import content_hash, dump_json
+from stemmadb.documents._steps import Raw, Upcaster, check_upcasters, register_upcaster
+from stemmadb.documents._values import FrozenDict, escape, unescape
+
+__all__ = [
+    "Document",
+    "DocumentPart",
+    "FrozenDict",
+    "Raw",
+    "Upcaster",
+    "load_document",
+    "dump_document",
+    "dump_json",
+    "register_upcaster",
+    "check_upcasters",
+    "content_hash",
+    "escape",
+    "unescape",
+]

@@ -1,0 +1,59 @@
+"""Writing: from a document to the JSON text that is stored of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pydantic_core
+
+from stemmadb import errors
+from stemmadb.documents._canonical import digest
+from stemmadb.documents._load import parse
+from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_digits, is_too_deep, map_strings, pointer
+
+if TYPE_CHECKING:
+    from stemmadb.documents._document import Document
+
+
+def dump_json(document: Document) -> str:
+    """
+    Return the JSON text that is stored of a document.
+
+    Raises:
+        DocumentTooLargeError: it has over 16 MB.
+        CorruptDocumentError: it is nested over 64 levels, or holds a number that cannot be read back.
+    """
+    serializer = type(document).__pydantic_serializer__
+    try:
+        # A computed field would come back as an unknown key.
+        text: bytes = serializer.to_json(document, exclude_computed_fields=True)
+    except pydantic_core.PydanticSerializationError:
+        # A lone surrogate: no text in UTF-8 holds one.
+        text = b"\\u0000"
+    if b"\\u0000" in text or b"\\u001a" in text:
+        text = pydantic_core.to_json(map_strings(document.model_dump(mode="json", exclude_computed_fields=True), escape))
+    if len(text) > MAX_BYTES:
+        raise errors.DocumentTooLargeError(None, None, None, len(text), MAX_BYTES)
+    if is_too_deep(text):
+        place = _deepest(pydantic_core.from_json(text))
+        raise errors.CorruptDocumentError(None, None, None, f"a document is nested at most {MAX_LEVELS} levels", place)
+    if has_long_digits(text):
+        parse(text)
+    return text.decode()
+
+
+def content_hash(document: Document) -> bytes:
+    """Return the 32 bytes that the database computes for this document (``stemma_document_hash``). Costs several times a dump."""
+    return digest(dump_json(document))
+
+
+def _deepest(value: Any) -> str:
+    """Return the JSON Pointer of a place that is nested too deeply."""
+    pending: list[tuple[Any, list[str | int]]] = [(value, [])]
+    while pending:
+        item, parts = pending.pop()
+        if isinstance(item, dict | list) and len(parts) >= MAX_LEVELS:
+            return pointer(parts)
+        children = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+        pending.extend((child, [*parts, name]) for name, child in children)
+    return ""

@@ -17,7 +17,18 @@ from sqlalchemy.orm import Mapped, deferred
 from sqlmodel._compat import get_annotations
 from sqlmodel.main import SQLModelMetaclass
 
-from stemmadb._fields import SCHEMA, ColumnSpec, Field, Vocabulary, document_field, enum_field, field_for, generated_field, vocabulary_field
+from stemmadb._fields import (
+    SCHEMA,
+    ColumnSpec,
+    Field,
+    Vocabulary,
+    document_field,
+    enum_field,
+    field_for,
+    generated_field,
+    ordered_field,
+    vocabulary_field,
+)
 
 _LAST = ("created_at", "updated_at")
 
@@ -43,7 +54,7 @@ class LineageKey:
 
 @dataclass_transform(
     kw_only_default=True,
-    field_specifiers=(Field, document_field, enum_field, vocabulary_field, generated_field, sqlmodel.Field, FieldInfo),
+    field_specifiers=(Field, document_field, enum_field, vocabulary_field, ordered_field, generated_field, sqlmodel.Field, FieldInfo),
 )
 class EntityMeta(SQLModelMetaclass):
     """Strips ``Mapped``, makes the columns, puts them in order, defers what is deferred."""

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 import sqlmodel
@@ -74,6 +74,36 @@ class NativeEnum(Vocabulary):
         TypeDecorator.__init__(self, *[member.value for member in enum], name=name, schema=SCHEMA)
         self.enum = enum
         self.name = name
+
+
+class OrderedVocabulary(TypeDecorator[IntEnum]):
+    """A small number that Python sees as a member of an IntEnum: for vocabularies that are sorted by index."""
+
+    impl = SmallInteger
+    cache_ok = True
+
+    def __init__(self, enum: type[IntEnum]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], int | None]:  # noqa: ARG002
+        """Return what turns a member into its number."""
+        return lambda value: None if value is None else int(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+        """Return what turns a number into its member."""
+        members: dict[Any, Any] = {member.value: member for member in self.enum}
+        return lambda number: members.get(number, number)
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+"""Text with something to read in it: the CHECK ``btrim(...) <> ''``, before anything is sent."""
 
 
 # ----------------------------------------------------------------------------------------------------------- the note
@@ -203,6 +233,11 @@ def vocabulary_field(enum: type[StrEnum], *, default: Any = PydanticUndefined) -
     return ColumnSpec(default=default, sa_type=Vocabulary(enum))
 
 
+def ordered_field(enum: type[IntEnum], *, default: Any = PydanticUndefined) -> Any:
+    """Describe a smallint column that holds a member of ``enum``."""
+    return ColumnSpec(default=default, sa_type=OrderedVocabulary(enum))
+
+
 def generated_field(sql: str, *, init: Literal[False] = False) -> Any:  # noqa: ARG001  (read by type checkers)
     """Describe a column that PostgreSQL computes with every write. It cannot be given or assigned; None until the row is flushed."""
     return ColumnSpec(default=None, generated=sql)
@@ -298,6 +333,8 @@ def _parts(annotation: Any) -> tuple[Any, Any, bool]:
         members = [member for member in get_args(annotation) if member is not type(None)]
         nullable = len(members) < len(get_args(annotation))
         annotation = members[0]
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if get_origin(annotation) is tuple:
         return tuple, get_args(annotation)[0], nullable
     return annotation, None, nullable

@@ -19,8 +19,8 @@ from uuid import UUID
 import pydantic
 import sqlmodel
 from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import DateTime, FetchedValue, ForeignKey, ForeignKeyConstraint, MetaData, PrimaryKeyConstraint, Table, Uuid, func
-from sqlalchemy.orm import Mapped, declared_attr, registry
+from sqlalchemy import DateTime, FetchedValue, ForeignKey, ForeignKeyConstraint, MetaData, PrimaryKeyConstraint, Table, Uuid, event, func
+from sqlalchemy.orm import Mapped, Mapper, declared_attr, registry
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.schema import ColumnCollectionConstraint, Constraint
 from sqlmodel._compat import finish_init
@@ -31,11 +31,13 @@ from stemmadb._fields import (
     SCHEMA,
     Field,
     NativeEnum,
+    NotBlank,
     OnDelete,
     Vocabulary,
     document_field,
     enum_field,
     generated_field,
+    ordered_field,
     vocabulary_field,
 )
 from stemmadb._ids import Id, parse_id, parse_reference
@@ -57,7 +59,9 @@ __all__ = [
     "document_field",
     "enum_field",
     "vocabulary_field",
+    "ordered_field",
     "generated_field",
+    "NotBlank",
     "reference",
     "lineage_key",
     "NativeEnum",
@@ -371,3 +375,14 @@ def _invalid(entity: str, error: pydantic.ValidationError, field: str | None = N
 
 def _generated(entity: type[Entity], name: str) -> ValidationError:
     return ValidationError(f"{entity.__name__}.{name} is computed by the database and cannot be set", name)
+
+
+# ------------------------------------------------------------------------------------------------------------- mappers
+
+
+@event.listens_for(Mapper, "before_configured")
+def _load_packs() -> None:
+    """Import the entities of all packs before the first is used: their tables refer to each other, and SQLAlchemy follows the references."""
+    from stemmadb.packs import packs
+
+    packs()

@@ -5,6 +5,7 @@ Every JSONB column holds a pydantic model with a ``schema_version``. Whatever re
 nothing is rewritten for that, and nothing is lost.
 """
 
+from stemmadb.documents._column import DocumentColumn
 from stemmadb.documents._document import Document, DocumentPart, dump_document, load_document
 from stemmadb.documents._dump import content_hash, dump_json
 from stemmadb.documents._steps import Raw, Upcaster, check_upcasters, register_upcaster
@@ -13,6 +14,7 @@ from stemmadb.documents._values import FrozenDict, escape, unescape
 __all__ = [
     "Document",
     "DocumentPart",
+    "DocumentColumn",
     "FrozenDict",
     "Raw",
     "Upcaster",

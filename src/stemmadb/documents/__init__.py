@@ -8,7 +8,9 @@ nothing is rewritten for that, and nothing is lost.
 from stemmadb.documents._column import DocumentColumn
 from stemmadb.documents._document import Document, DocumentPart, dump_document, load_document
 from stemmadb.documents._dump import content_hash, dump_json
+from stemmadb.documents._guard import stored_version, version_guard
 from stemmadb.documents._steps import Raw, Upcaster, check_upcasters, register_upcaster
+from stemmadb.documents._unreadable import OnInvalid, RawDocument, attach_documents, keep_unreadable, resolve_unreadable
 from stemmadb.documents._values import FrozenDict, escape, unescape
 
 __all__ = [
@@ -24,6 +26,13 @@ __all__ = [
     "register_upcaster",
     "check_upcasters",
     "content_hash",
+    "RawDocument",
+    "OnInvalid",
+    "attach_documents",
+    "keep_unreadable",
+    "resolve_unreadable",
+    "stored_version",
+    "version_guard",
     "escape",
     "unescape",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from psycopg.types.json import Jsonb
@@ -13,6 +12,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from stemmadb import errors
 from stemmadb.documents._document import Document
 from stemmadb.documents._dump import dump_json
+from stemmadb.documents._unreadable import RawDocument, raw_or_raise
 
 D = TypeVar("D", bound=Document)
 
@@ -30,7 +30,7 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
     impl = JSONB
     cache_ok = True
 
-    class Comparator(JSONB.Comparator[Any]):
+    class JsonComparator(JSONB.Comparator[Any]):
         def _setup_getitem(self, index: Any) -> Any:
             # What stands inside of a document is plain JSON: with this type, its value would be read as a whole document.
             operator, adjusted, _ = super()._setup_getitem(index)  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
             operator, result = super()._adapt_expression(op, other_comparator)
             return operator, JSONB() if isinstance(result, DocumentColumn) else result
 
-    comparator_factory = Comparator
+    comparator_factory = JsonComparator  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, document: type[D]) -> None:
         super().__init__(none_as_null=True)
@@ -66,29 +66,31 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
         table = getattr(self._owner, "table", None)
         return getattr(table, "name", None), self._owner.name
 
-    def read(self, raw: Any, key: object = None) -> D | None:
+    def read(self, raw: Any) -> D | RawDocument | None:
         """
         Make the document of a stored value, which is its text or what the driver made of it.
 
         Raises:
-            DocumentError: it cannot be read. The error names table, column and ``key``.
+            DocumentError: it cannot be read. The error names table and column. Inside of ``keep_unreadable``, a RawDocument is returned.
         """
         if raw is None:
             return None
         try:
             return self.document.load(raw)
         except errors.DocumentError as error:
-            raise error.located(*self.place(), key) from error.__cause__
+            located = error.located(*self.place(), None)
+            located.__cause__ = error.__cause__
+            return raw_or_raise(raw, located)
 
     def column_expression(self, column: Any) -> Any:
         """Select the text of the value."""
         return type_coerce(cast(column, Text), self)
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], D | None]:  # noqa: ARG002
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
         """Return what makes documents of rows."""
         return self.read
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG002
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002
         """Return what makes parameters of documents. They become bytes only as they are sent, so that errors are raised as they are."""
 
         def bind(value: Any) -> Any:
@@ -96,7 +98,7 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
 
         return bind
 
-    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+    def literal_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002
         """Return what writes documents into SQL text."""
 
         def literal(value: Any) -> str:

@@ -42,7 +42,8 @@ class DocumentPart(BaseModel):
         protected_namespaces=(),
     )
 
-    __pydantic_extra__: dict[str, JsonAny]  # pyright: ignore[reportIncompatibleVariableOverride] -- pydantic reads the type
+    # Field(init=False) keeps type checkers from taking it for a parameter; it does nothing at run time.
+    __pydantic_extra__: dict[str, JsonAny] = pydantic.Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride] -- pydantic reads the type
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -38,7 +38,8 @@ class FrozenDict(dict[K, V]):
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the mappings of a document cannot be changed: use document.replace(field={**document.field, ...})")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = _refuse
+    setdefault = update = _refuse  # pyright: ignore[reportAssignmentType] -- they take nothing that they would accept
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))

@@ -1,0 +1,132 @@
+"""What becomes of stored documents that cannot be read, so that one row does not break its page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from stemmadb import errors
+from stemmadb.documents._load import parse
+
+log = logging.getLogger("stemmadb.documents")
+
+E = TypeVar("E")
+
+OnInvalid: TypeAlias = Literal["raise", "skip", "raw"]
+"""Whether a row whose document cannot be read raises, is left out, or comes with a RawDocument in the document's place."""
+
+
+@dataclass(frozen=True)
+class RawDocument:
+    """What stands in the place of a document that cannot be read. It is never written."""
+
+    raw: Any
+    """What is stored: the JSON value, or the text where it cannot be parsed."""
+
+    error: errors.DocumentError
+    """Why it cannot be read."""
+
+
+_keeping: ContextVar[bool] = ContextVar("stemmadb_keep_unreadable", default=False)
+
+
+@contextmanager
+def keep_unreadable() -> Iterator[None]:
+    """
+    Put a RawDocument where a fetched document cannot be read, instead of raising.
+
+    Rows are to be fetched inside the block and given to ``resolve_unreadable`` behind it. In a generator, no ``yield`` belongs inside.
+    """
+    token = _keeping.set(True)
+    try:
+        yield
+    finally:
+        _keeping.reset(token)
+
+
+def raw_or_raise(raw: Any, error: errors.DocumentError) -> RawDocument:
+    """Return the stored value inside of ``keep_unreadable``, and raise the error elsewhere."""
+    if not _keeping.get():
+        raise error
+    return RawDocument(_value(raw), error)
+
+
+def resolve_unreadable(entities: Iterable[E], on_invalid: OnInvalid = "raise") -> list[E]:
+    """
+    Apply ``on_invalid`` to entities that were fetched inside of ``keep_unreadable``.
+
+    Raises:
+        DocumentError: a document cannot be read, and ``on_invalid`` is "raise". The error has the key of the row.
+    """
+    return [entity for entity in entities if _keep(entity, _unreadable_in(entity), on_invalid)]
+
+
+def attach_documents(
+    pairs: Iterable[tuple[E, str | bytes | dict[str, Any] | None]], attribute: QueryableAttribute[Any], on_invalid: OnInvalid = "raise"
+) -> list[E]:
+    """
+    Give entities the documents of a column that was selected beside them, as text: ``cast(Transcript.content, Text)``.
+
+    The documents count as loaded: no entity is changed by it.
+
+    Args:
+        pairs: entities and what is stored; None is NULL.
+        attribute: the column's attribute, ``Transcript.content``.
+        on_invalid: what becomes of a row whose document cannot be read.
+
+    Returns:
+        The entities in the order given, less those left out.
+
+    Raises:
+        DocumentError: a document cannot be read, and ``on_invalid`` is "raise". The error names table, column and key.
+    """
+    column: Any = attribute.type
+    kept = []
+    for entity, raw in pairs:
+        with keep_unreadable():
+            document = column.read(raw)
+        set_committed_value(entity, attribute.key, document)
+        if not isinstance(document, RawDocument) or _keep(entity, [(attribute.key, document)], on_invalid):
+            kept.append(entity)
+    return kept
+
+
+def _keep(entity: Any, unreadable: list[tuple[str, RawDocument]], on_invalid: OnInvalid) -> bool:
+    """Raise, or tell whether an entity stays; set its unreadable documents, with errors that have its key."""
+    for attribute, document in unreadable:
+        key = _key(entity)
+        error = document.error.located(document.error.table, document.error.column, key)
+        if on_invalid == "raise":
+            raise error from document.error.__cause__
+        if on_invalid == "skip":
+            log.warning("left out a row whose document cannot be read: %s", error)
+            return False
+        set_committed_value(entity, attribute, RawDocument(document.raw, error))
+    return True
+
+
+def _unreadable_in(entity: Any) -> list[tuple[str, RawDocument]]:
+    return [(name, value) for name, value in instance_state(entity).dict.items() if isinstance(value, RawDocument)]
+
+
+def _key(entity: Any) -> Any:
+    """Return an entity's id; of one without, its whole key."""
+    state = inspect(entity)
+    return state.dict.get("id", state.identity)
+
+
+def _value(raw: Any) -> Any:
+    if not isinstance(raw, str | bytes):
+        return raw
+    try:
+        return parse(raw)
+    except errors.CorruptDocumentError:
+        return raw

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, LiteralString
 
 from sqlalchemy.engine import URL, make_url
 
-from stemmadb.errors import ConfigurationError
+from stemmadb.errors import ConfigurationError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -168,7 +168,12 @@ class DatabaseServer:
             self._connection.execute("SELECT pg_advisory_unlock(%s, %s)", _TEMPLATE_LOCK)
 
     def _create(self, name: str, template: str) -> None:
-        self._run_sql(f"CREATE DATABASE {{}} TEMPLATE {{}} OWNER stemma_owner STRATEGY {self._strategy}", name, template)
+        from psycopg.errors import InsufficientPrivilege
+
+        try:
+            self._run_sql(f"CREATE DATABASE {{}} TEMPLATE {{}} OWNER stemma_owner STRATEGY {self._strategy}", name, template)
+        except InsufficientPrivilege as error:
+            raise _lacks_rights(str(error)) from None
 
     def _run_sql(self, statement: LiteralString, *names: str) -> None:
         from psycopg import sql
@@ -187,8 +192,11 @@ class DatabaseServer:
         from stemmadb import migrations
 
         engine = create_engine(self._base, poolclass=NullPool)
-        with self._locked(), engine.begin() as connection:
-            migrations.ensure_roles(connection)
+        try:
+            with self._locked(), engine.begin() as connection:
+                migrations.ensure_roles(connection)
+        except PermissionDeniedError as error:
+            raise _lacks_rights(str(error)) from None
 
 
 def open_server(environment: Mapping[str, str]) -> DatabaseServer:
@@ -243,6 +251,10 @@ def _connect(conninfo: str) -> Connection[tuple[Any, ...]]:
         return psycopg.connect(conninfo, autocommit=True)
     except psycopg.Error as error:
         raise ConfigurationError(f"the test server cannot be reached: {str(error).strip()}") from None
+
+
+def _lacks_rights(reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the login of TEST_DATABASE_URL needs CREATEDB and CREATEROLE: {reason}")
 
 
 def _fingerprint() -> str:

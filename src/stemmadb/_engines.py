@@ -1,0 +1,344 @@
+"""One pair of engines per database and process: what a connection is asked when it is made, and what a transaction is told as it begins."""
+
+import functools
+import logging
+import os
+import select
+import threading
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event, exc
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from stemmadb import _heads, observability
+from stemmadb._sqlstates import translate
+from stemmadb._urls import ParsedUrl, describe
+from stemmadb.errors import ConfigurationError, ConnectionLostError, DatabaseUnavailableError, SchemaOutOfDateError, StemmaError
+from stemmadb.settings import Settings
+
+logger = logging.getLogger("stemmadb.database")
+
+Isolation = Literal["read committed", "repeatable read", "serializable"]
+_ISOLATION = {None: "", "read committed": " ISOLATION LEVEL READ COMMITTED", "repeatable read": " ISOLATION LEVEL REPEATABLE READ"} | {
+    "serializable": " ISOLATION LEVEL SERIALIZABLE"
+}
+
+_OPTION = "stemma"
+
+# What a new connection is asked, in one round trip. A pooler hands out a process id of its own, which differs from pg_backend_pid().
+_INSPECT = """
+SELECT pg_catalog.pg_backend_pid(),
+       pg_catalog.current_setting('server_version_num')::integer,
+       me.rolname = 'stemma_app',
+       coalesce((SELECT pg_catalog.pg_has_role(me.oid, app.oid, 'SET')
+                   FROM pg_catalog.pg_roles AS app WHERE app.rolname = 'stemma_app'), false),
+       me.rolsuper OR me.rolbypassrls,
+       pg_catalog.to_regclass('stemma.stemma_alembic_version') IS NOT NULL
+  FROM pg_catalog.pg_roles AS me
+ WHERE me.rolname = current_user
+"""
+_HEADS = "SELECT version_num FROM stemma.stemma_alembic_version"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a transaction is told as it begins."""
+
+    workspace_id: UUID | None = None
+    isolation: Isolation | None = None
+    read_only: bool = False
+    role: str | None = None
+    timeout_ms: int | None = None
+    user_settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Login:
+    """What the server said about the login that the pool uses."""
+
+    server_version: int
+    switches_role: bool
+    bypasses_policies: bool
+    pooled: bool
+
+
+class Engines:
+    """The sync and the async engine of one URL, each made on first use."""
+
+    def __init__(self, url: ParsedUrl, settings: Settings, *, check_schema: bool = True) -> None:
+        self.url = url.url
+        self.settings = settings
+        self.login: Login | None = None
+        self._pooled = url.pooled
+        self._pool_max = url.pool_max or settings.pool_max
+        self._pool_timeout_s = url.pool_timeout_s or settings.pool_timeout_s
+        self._check_schema = check_schema
+        self._lock = threading.Lock()
+        self._sync: Engine | None = None
+        self._async: AsyncEngine | None = None
+        self._derived: dict[tuple[bool, Opening], Engine] = {}
+
+    @property
+    def sync(self) -> Engine:
+        """The engine of synchronous sessions."""
+        with self._lock:
+            if self._sync is None:
+                self._sync = create_engine(self.url, **self._options())
+                self._hook(self._sync)
+            return self._sync
+
+    @property
+    def asynchronous(self) -> AsyncEngine:
+        """The engine of asynchronous sessions; a pool of its own."""
+        with self._lock:
+            if self._async is None:
+                self._async = create_async_engine(self.url, **self._options())
+                self._hook(self._async.sync_engine)
+            return self._async
+
+    def opened_by(self, engine: Engine, opening: Opening) -> Engine:
+        """Return the engine with an opening for each of its transactions; kept, since making one costs as much as a query."""
+        key = (engine is self._sync, opening)
+        derived = self._derived.get(key)
+        if derived is None:
+            if len(self._derived) > 2048:
+                self._derived.clear()
+            derived = self._derived[key] = engine.execution_options(**{_OPTION: opening})
+        return derived
+
+    def pools(self) -> list[Pool]:
+        """The pools that exist so far."""
+        return [engine.pool for engine in (self._sync, self._async.sync_engine if self._async else None) if engine is not None]
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections a pool opens at most."""
+        return self._pool_max
+
+    def dispose(self) -> None:
+        """Close the connections that nobody holds."""
+        if self._sync is not None:
+            self._sync.dispose()
+        if self._async is not None:
+            # The sockets of an async pool may belong to a loop that is gone: they are closed without it.
+            _close_idle(self._async.sync_engine.pool)
+            self._async.sync_engine.dispose(close=False)
+
+    def forget(self) -> None:
+        """Leave the connections to the parent process: called in a child after a fork."""
+        for engine in (self._sync, self._async.sync_engine if self._async else None):
+            if engine is not None:
+                engine.dispose(close=False)
+
+    # ------------------------------------------------------------------------------------------------------- building
+
+    def _options(self) -> dict[str, Any]:
+        kept = min(self.settings.pool_min, self._pool_max)
+        return {
+            "pool_size": kept or 1,
+            "max_overflow": self._pool_max - (kept or 1),
+            "pool_timeout": self._pool_timeout_s,
+            "hide_parameters": True,
+            "use_native_hstore": False,
+            "connect_args": {
+                # BEGIN goes out together with the settings, in one message, from _begin; psycopg alone would send it by itself.
+                "autocommit": True,
+                "connect_timeout": -(-self.settings.connect_timeout_ms // 1000),
+                "application_name": "stemmadb",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                **({"prepare_threshold": None} if self._pooled else {}),
+            },
+        }
+
+    def _hook(self, engine: Engine) -> None:
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "begin", self._begin)
+        event.listen(engine.pool, "checkout", _refuse_dead)
+        observability.watch(engine, log_queries=self.settings.log_queries, slow_query_ms=self.settings.slow_query_ms)
+
+    def _connect(self, dialect: Dialect, _record: object, cargs: Any, cparams: dict[str, Any]) -> Any:
+        """Make a connection, and refuse one that the library cannot work with."""
+        try:
+            connection = dialect.connect(*cargs, **cparams)
+        except Exception as error:
+            raise _named(translate(error), self.url) from None
+        try:
+            self._inspect(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _inspect(self, connection: Any) -> None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(_INSPECT)
+            pid, version, is_app, may_switch, bypasses, migrated = cursor.fetchone()
+            driver = getattr(connection, "driver_connection", None) or connection
+            if driver.info.backend_pid != pid:
+                # Statements prepared through a transaction pooler may be answered by another client's: wrong rows, without an error.
+                self._pooled = True
+            if self._pooled:
+                driver.prepare_threshold = None
+            if self.login is None:
+                self._check_heads(cursor, migrated=migrated)
+                self.login = Login(version, may_switch and not is_app, bypasses and not may_switch, self._pooled)
+                if self.login.bypasses_policies:
+                    logger.warning(
+                        "the login bypasses row-level security: grant it stemma_app, or connect as stemma_app (stemmadb migrate roles)"
+                    )
+            self.login = replace(self.login, pooled=self._pooled)
+        finally:
+            cursor.close()
+
+    def _check_heads(self, cursor: Any, *, migrated: bool) -> None:
+        if not self._check_schema:
+            return
+        found: set[str] = set()
+        if migrated:
+            cursor.execute(_HEADS)
+            found = {row[0] for row in cursor.fetchall()}
+        if (difference := _heads.compare(found)) is not None:
+            raise SchemaOutOfDateError(*difference)
+
+    # ---------------------------------------------------------------------------------------------------- transactions
+
+    def _begin(self, connection: Connection) -> None:
+        """Send BEGIN and the settings of the transaction in one message; on a fresh connection when the pool's was dead."""
+        options = connection.get_execution_options()
+        if options.get("isolation_level") == "AUTOCOMMIT" or self.login is None:
+            return
+        opening = options.get(_OPTION) or Opening()
+        for last in (False, False, True):
+            dbapi: Any = connection.connection  # after an invalidation: another one
+            text = _opening_text(
+                opening, switches_role=self.login.switches_role, timeout_ms=self.settings.query_timeout_ms, begins=bool(dbapi.autocommit)
+            )
+            try:
+                _send(dbapi.dbapi_connection, text)
+            except BaseException as error:
+                connection.invalidate(error)
+                if not isinstance(error, psycopg.Error):
+                    raise
+                found = translate(error)
+                # The caller has sent nothing yet, so nothing is lost by trying again.
+                if last or not isinstance(found, DatabaseUnavailableError):
+                    raise found from None
+            else:
+                return
+
+
+def _send(connection: Any, text: str) -> None:
+    # Several commands in one message cannot be prepared, and SQLAlchemy's cursor for async drivers does not take the argument.
+    if hasattr(connection, "run_async"):
+        connection.run_async(lambda driver: driver.execute(text, prepare=False))
+    else:
+        connection.execute(text, prepare=False)
+
+
+@functools.lru_cache(maxsize=4096)
+def _opening_text(opening: Opening, *, switches_role: bool, timeout_ms: int, begins: bool) -> str:
+    role = opening.role or ("stemma_app" if switches_role else None)
+    timeout = opening.timeout_ms if opening.timeout_ms is not None else timeout_ms
+    parts = [
+        f"BEGIN{_ISOLATION[opening.isolation]}{' READ ONLY' if opening.read_only else ''}" if begins else "",
+        f"SET LOCAL ROLE {role}" if role else "",
+        "SET LOCAL search_path = stemma, public",
+        "SET LOCAL timezone = 'UTC'",
+        f"SET LOCAL statement_timeout = {timeout}" if timeout else "",
+        f"SET LOCAL stemma.workspace_id = '{opening.workspace_id}'" if opening.workspace_id else "",
+        *(f"SET LOCAL {name} = '{value}'" for name, value in opening.user_settings),
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _refuse_dead(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    """
+    Refuse an idle connection that the server has closed, so that the pool makes a new one before anything is sent.
+
+    A server that ends an idle connection says so: its socket is readable. Looking costs a microsecond, a ping a round trip.
+    """
+    driver = getattr(dbapi_connection, "driver_connection", None) or dbapi_connection
+    try:
+        poll = select.poll()
+        poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        if not poll.poll(0):
+            return
+        driver.pgconn.consume_input()
+    except Exception as error:
+        raise exc.InvalidatePoolError("the server closed the connection") from error
+
+
+def _close_idle(pool: Pool) -> None:
+    if not isinstance(pool, QueuePool):
+        return
+    while pool.checkedin():
+        record = pool._do_get()
+        if record.dbapi_connection is not None:
+            driver: Any = record.dbapi_connection.driver_connection
+            driver.pgconn.finish()
+
+
+def _named(error: StemmaError, url: URL) -> StemmaError:
+    """Say which database could not be reached."""
+    if isinstance(error, ConfigurationError):
+        return ConfigurationError(error.message, url.host, url.port, url.database, url.username)
+    if type(error) in (ConnectionLostError, DatabaseUnavailableError):
+        return DatabaseUnavailableError(f"the database cannot be reached: {describe(url)}", True, getattr(error, "sqlstate", None))
+    return error
+
+
+# ------------------------------------------------------------------------------------------------------------- the registry
+
+# A reload of the module keeps the registry: a second pool per reload is what notebooks used to leak.
+_registry: dict[Any, tuple[Engines, int]] = globals().get("_registry", {})
+_registry_lock = threading.Lock()
+
+
+def acquire(url: ParsedUrl, settings: Settings) -> Engines:
+    """Return the engines of the URL: one pair per process, however often it is asked for."""
+    key = _key(url, settings)
+    with _registry_lock:
+        engines, users = _registry.get(key) or (Engines(url, settings), 0)
+        _registry[key] = engines, users + 1
+    return engines
+
+
+def release(url: ParsedUrl, settings: Settings) -> None:
+    """Give the engines back; the last one closes their connections."""
+    key = _key(url, settings)
+    with _registry_lock:
+        engines, users = _registry.get(key) or (None, 0)
+        if engines is None:
+            return
+        if users > 1:
+            _registry[key] = engines, users - 1
+            return
+        del _registry[key]
+    engines.dispose()
+
+
+def _key(url: ParsedUrl, settings: Settings) -> tuple[Any, ...]:
+    return (
+        url,
+        settings.pool_min,
+        settings.pool_max,
+        settings.pool_timeout_s,
+        settings.query_timeout_ms,
+        settings.log_queries,
+        settings.slow_query_ms,
+    )
+
+
+def _after_fork() -> None:
+    for engines, _ in _registry.values():
+        engines.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,394 @@
+"""A database: its engines and pools, the sessions on it and their workspace, units of work with retries, health."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, QueuePool, text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util.concurrency import await_only, greenlet_spawn
+
+from stemmadb import _engines, _work, tenancy
+from stemmadb._engines import Engines, Isolation, Opening
+from stemmadb._sqlstates import translate
+from stemmadb._urls import ParsedUrl
+from stemmadb.errors import ConfigurationError, DatabaseUnavailableError, NotFoundError, PermissionDeniedError, StemmaError
+from stemmadb.settings import Settings
+
+if TYPE_CHECKING:
+    from stemmadb.embedded import Server
+    from stemmadb.reports import Health
+
+__all__ = ["Database", "Isolation", "PoolStats"]
+
+R = TypeVar("R")
+
+_WORKSPACE_TTL_S = 60.0
+_FIND_WORKSPACE = text("SELECT id FROM stemma.workspaces WHERE slug = :slug AND deleted_at IS NULL")
+_CHECK_WORKSPACE = text("SELECT id FROM stemma.workspaces WHERE id = :id AND deleted_at IS NULL")
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """The connections of a Database's pools, sync and async together."""
+
+    size: int
+    """The most that one pool opens."""
+    open: int
+    in_use: int
+
+
+class Database:
+    """
+    One PostgreSQL database, and the default workspace of its sessions.
+
+    Made by ``connect()`` or ``use()``. Databases of one URL share their engines. Close it, or use it in a ``with`` block.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        workspace: str | UUID | None,
+        url: ParsedUrl | None = None,
+        direct_url: URL | None = None,
+        host: Engine | AsyncEngine | None = None,
+        server: "Server | None" = None,
+    ) -> None:
+        self.settings = settings
+        self.workspace = workspace
+        self.server = server
+        self._url = url
+        self._direct_url = direct_url
+        self._host = host
+        self._engines: Engines | None = _engines.acquire(url, settings) if url is not None else None
+        self._workspaces: dict[str | UUID, tuple[UUID, float]] = {}
+
+    # ------------------------------------------------------------------------------------------------------- engines
+
+    @property
+    def engine(self) -> Engine:
+        """SQLAlchemy's own engine, for hosts that need it."""
+        if self._host is not None:
+            if isinstance(self._host, AsyncEngine):
+                raise ConfigurationError("this Database was made from an AsyncEngine: use async_session")
+            return self._host
+        return self._own.sync
+
+    @property
+    def async_engine(self) -> AsyncEngine:
+        """SQLAlchemy's own async engine; made on first use, with a pool of its own."""
+        if self._host is not None:
+            if not isinstance(self._host, AsyncEngine):
+                raise ConfigurationError("this Database was made from a synchronous engine: use session")
+            return self._host
+        return self._own.asynchronous
+
+    @property
+    def url(self) -> URL:
+        """Where run-time connections go; its repr masks the password."""
+        if self._host is not None:
+            return self._host.url
+        return self._own.url
+
+    @property
+    def direct_url(self) -> URL:
+        """Where migrations go, as the owner: DIRECT_URL, else the run-time URL."""
+        return self._direct_url or self.url
+
+    @property
+    def has_direct_url(self) -> bool:
+        """Whether migrations have a URL of their own."""
+        return self._direct_url is not None
+
+    @property
+    def _own(self) -> Engines:
+        if self._engines is None:
+            raise ConfigurationError("the Database is closed")
+        return self._engines
+
+    # ------------------------------------------------------------------------------------------------------ sessions
+
+    @contextlib.contextmanager
+    def session(
+        self, workspace: str | UUID | None = None, *, read_only: bool = False, isolation: Isolation | None = None
+    ) -> Iterator[Session]:
+        """
+        Open a session in a transaction: COMMIT when the block ends, ROLLBACK when it raises.
+
+        Args:
+            workspace: slug or id; None takes the context's, then the one given to ``connect``, then none.
+            read_only: whether PostgreSQL refuses writes.
+            isolation: None is the server's default, read committed.
+
+        Raises:
+            NotFoundError: no live workspace of that name; nothing else was sent.
+            ConflictError: and every other class of ``stemmadb.errors``, when COMMIT is refused.
+        """
+        session = self._open(workspace, Opening(isolation=isolation, read_only=read_only))
+        try:
+            yield session
+            _commit(session)
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    @contextlib.asynccontextmanager
+    async def async_session(
+        self, workspace: str | UUID | None = None, *, read_only: bool = False, isolation: Isolation | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """As ``session``, for an AsyncSession."""
+        session = await _spawn(self._open_async, workspace, Opening(isolation=isolation, read_only=read_only))
+        try:
+            yield session
+            await _spawn(_commit, session.sync_session)
+        except BaseException:
+            await session.rollback()
+            raise
+        finally:
+            await session.close()
+
+    def session_on(self, connection: Connection, workspace: UUID | None = None) -> Session:
+        """Return a session on a connection that the caller began; what it commits is a savepoint there, for tests that roll back."""
+        return Session(bind=connection, expire_on_commit=False, join_transaction_mode="create_savepoint", info=_info(workspace))
+
+    def async_session_on(self, connection: AsyncConnection, workspace: UUID | None = None) -> AsyncSession:
+        """As ``session_on``, for an AsyncSession."""
+        return AsyncSession(bind=connection, expire_on_commit=False, join_transaction_mode="create_savepoint", info=_info(workspace))
+
+    @contextlib.contextmanager
+    def all_workspaces(self, *, reason: str) -> Iterator[Session]:
+        """
+        Open a session that reads across workspaces, as stemma_maintenance; the reason is kept in audit_logs.
+
+        Raises:
+            PermissionDeniedError: the login was not granted stemma_maintenance.
+        """
+        if not reason.strip():
+            raise ConfigurationError("all_workspaces needs a reason: it is what the audit record says")
+        engine = self._own.opened_by(self.engine, Opening(role="stemma_maintenance"))
+        session = Session(bind=engine, expire_on_commit=False, info={"stemma": tenancy.AllWorkspaces(reason)})
+        try:
+            try:
+                session.execute(_AUDIT, {"reason": reason})
+            except Exception as error:
+                found = translate(error)
+                raise PermissionDeniedError("stemma_maintenance") if isinstance(found, PermissionDeniedError) else found from None
+            yield session
+            _commit(session)
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    def _open(self, workspace: str | UUID | None, opening: Opening) -> Session:
+        found = self._resolve(workspace)
+        if self._host is not None:
+            return Session(bind=self.engine, expire_on_commit=False, info=_info(found))
+        engine = self._own.opened_by(self._own.sync, _with_workspace(opening, found))
+        return Session(bind=engine, expire_on_commit=False, info=_info(found))
+
+    def _open_async(self, workspace: str | UUID | None, opening: Opening) -> AsyncSession:
+        found = self._resolve(workspace, asynchronous=True)
+        if self._host is not None:
+            return AsyncSession(bind=self.async_engine, expire_on_commit=False, info=_info(found))
+        engine = self._own.opened_by(self._own.asynchronous.sync_engine, _with_workspace(opening, found))
+        return AsyncSession(bind=AsyncEngine(engine), expire_on_commit=False, info=_info(found))
+
+    def _resolve(self, workspace: str | UUID | None, *, asynchronous: bool = False) -> UUID | None:
+        """Find the id of a live workspace; remembered for 60 seconds, so that a session costs no look-up."""
+        wanted = workspace or tenancy.find_current_workspace() or self.workspace
+        if wanted is None:
+            return None
+        if isinstance(wanted, str):
+            wanted = tenancy.as_id(wanted) or wanted
+        known = self._workspaces.get(wanted)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        engine = self.async_engine.sync_engine if asynchronous else self.engine
+        statement, parameters = (_CHECK_WORKSPACE, {"id": wanted}) if isinstance(wanted, UUID) else (_FIND_WORKSPACE, {"slug": wanted})
+        try:
+            with engine.connect() as connection:
+                found = connection.scalar(statement, parameters)
+        except StemmaError:
+            raise
+        except Exception as error:
+            raise translate(error) from None
+        if found is None:
+            raise NotFoundError("Workspace", wanted)
+        self._workspaces[wanted] = found, time.monotonic() + _WORKSPACE_TTL_S
+        return UUID(str(found))
+
+    # ------------------------------------------------------------------------------------------------- units of work
+
+    def run(
+        self,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        workspace: str | UUID | None = None,
+        isolation: Isolation | None = None,
+        retries: int = 5,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> R:
+        """
+        Run ``fn(session, *args, **kwargs)`` as one unit of work, with retries.
+
+        Repeated after a serialization failure, a deadlock, and a connection that broke before COMMIT; never after COMMIT was sent unless
+        the server says that it was rolled back. The function may run several times: it must have no effect outside the database.
+
+        Args:
+            fn: the work.
+            retries: how many repetitions at most, with growing pauses.
+            deadline_s: seconds after which nothing is repeated any more; also bounds each statement. None: no limit.
+            idempotency_key: a name for this work, kept for 7 days in its own transaction.
+
+        Returns:
+            What ``fn`` returned in the transaction that was committed.
+
+        Raises:
+            SerializationError: the retries were not enough.
+            ConflictError: work of that idempotency key was done before; nothing was run.
+            CommitUnknownError: the reply to COMMIT was lost, and the server could not be asked.
+        """
+        plan = _work.Plan(retries, deadline_s, idempotency_key)
+
+        def open_session(timeout_ms: int | None) -> Session:
+            return self._open(workspace, Opening(isolation=isolation, timeout_ms=timeout_ms))
+
+        return _work.run(plan, open_session, lambda session: fn(session, *args, **kwargs), time.sleep)
+
+    async def arun(
+        self,
+        fn: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        workspace: str | UUID | None = None,
+        isolation: Isolation | None = None,
+        retries: int = 5,
+        deadline_s: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> R:
+        """As ``run``, for an async function of an AsyncSession."""
+        import asyncio
+
+        plan = _work.Plan(retries, deadline_s, idempotency_key)
+        opened: dict[Session, AsyncSession] = {}
+
+        def open_session(timeout_ms: int | None) -> Session:
+            session = self._open_async(workspace, Opening(isolation=isolation, timeout_ms=timeout_ms))
+            opened.clear()
+            opened[session.sync_session] = session
+            return session.sync_session
+
+        def work(session: Session) -> R:
+            return await_only(fn(opened[session], *args, **kwargs))
+
+        def pause(seconds: float) -> None:
+            await_only(asyncio.sleep(seconds))
+
+        return await _spawn(_work.run, plan, open_session, work, pause)
+
+    # -------------------------------------------------------------------------------------------------------- health
+
+    def health(self) -> "Health":
+        """Ask the server one question: is it there, how fast, how many migrations are pending. Never raises."""
+        from stemmadb import _health
+
+        return _health.health(self)
+
+    def wait_until_ready(self, timeout: timedelta = timedelta(seconds=30)) -> None:
+        """
+        Wait until the database takes connections.
+
+        Raises:
+            DatabaseUnavailableError: it did not in time. A wrong password or an unknown database is not waited for.
+        """
+        end = time.monotonic() + timeout.total_seconds()
+        pause = 0.05
+        while True:
+            try:
+                with self.engine.connect():
+                    return
+            except StemmaError as error:
+                if not isinstance(error, DatabaseUnavailableError) or time.monotonic() + pause > end:
+                    raise
+            except Exception as error:
+                found = translate(error)
+                if not isinstance(found, DatabaseUnavailableError) or time.monotonic() + pause > end:
+                    raise found from None
+            time.sleep(pause)
+            pause = min(pause * 1.6, 1.0)
+
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are open and in use."""
+        pools = [pool for pool in (self._engines.pools() if self._engines else [self.engine.pool]) if isinstance(pool, QueuePool)]
+        size = self._engines.pool_size if self._engines else sum(pool.size() for pool in pools)
+        in_use = sum(pool.checkedout() for pool in pools)
+        return PoolStats(size=size, open=in_use + sum(pool.checkedin() for pool in pools), in_use=in_use)
+
+    # --------------------------------------------------------------------------------------------------------- close
+
+    def close(self) -> None:
+        """Give the connections back; the last Database of a URL closes them. The embedded server stops when its last user leaves."""
+        if self._engines is not None and self._url is not None:
+            self._engines = None
+            _engines.release(self._url, self.settings)
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = "closed" if self._engines is None and self._host is None else self.url.render_as_string(hide_password=True)
+        return f"Database({where!r}, workspace={self.workspace!r})"
+
+
+_AUDIT = text(
+    """
+    INSERT INTO stemma.audit_logs (actor_type, action, entity, entity_id, after)
+    VALUES ('SYSTEM', 'ALL_WORKSPACES', 'workspaces', '*',
+            jsonb_build_object('schema_version', 1, 'table', 'workspaces',
+                               'data', jsonb_build_object('reason', CAST(:reason AS text)), 'changed', '[]'::jsonb))
+    """
+)
+
+
+async def _spawn(fn: Callable[..., R], *args: Any) -> R:
+    spawn: Callable[..., Awaitable[R]] = greenlet_spawn
+    return await spawn(fn, *args)
+
+
+def _commit(session: Session) -> None:
+    try:
+        session.commit()
+    except StemmaError:
+        raise
+    except Exception as error:
+        raise translate(error) from None
+
+
+def _info(workspace_id: UUID | None) -> dict[Any, Any]:
+    return {"stemma": tenancy.NoWorkspace() if workspace_id is None else tenancy.WorkspaceContext(workspace_id)}
+
+
+def _with_workspace(opening: Opening, workspace_id: UUID | None) -> Opening:
+    return Opening(workspace_id, opening.isolation, opening.read_only, opening.role, opening.timeout_ms, opening.user_settings)

@@ -1,0 +1,77 @@
+"""What was sent to the database: counted, logged, and named when it was slow."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExecutionContext
+
+logger = logging.getLogger("stemmadb.query")
+
+_STARTED = "stemma_started"
+_FRAMING = ("SET LOCAL ", "SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
+
+
+@dataclass
+class StatementCount:
+    """The statements that were sent inside a block; BEGIN, the settings, savepoints and COMMIT are none."""
+
+    statements: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self.statements)
+
+
+@contextlib.contextmanager
+def count_statements() -> Iterator[StatementCount]:
+    """
+    Count the statements of every engine of the process, sync and async.
+
+    Example:
+        >>> with count_statements() as sent:
+        ...     pass
+        >>> sent.count
+        0
+    """
+    seen = StatementCount()
+
+    def note(_connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if not statement.startswith(_FRAMING):
+            seen.statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
+    """
+    Log an engine's statements to the logger ``stemmadb.query``: the slow ones as warnings, all of them at DEBUG when asked for.
+
+    Parameters are never logged: they hold what users wrote.
+    """
+    if not log_queries and not slow_query_ms:
+        return
+
+    def before(connection: Connection, *_rest: Any) -> None:
+        connection.info[_STARTED] = time.perf_counter()
+
+    def after(
+        connection: Connection, _cursor: Any, statement: str, _parameters: Any, _context: ExecutionContext | None, _many: bool
+    ) -> None:
+        elapsed_ms = (time.perf_counter() - connection.info.pop(_STARTED, time.perf_counter())) * 1000
+        if log_queries:
+            logger.debug("%.2f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+        if slow_query_ms and elapsed_ms > slow_query_ms:
+            logger.warning("slow query, %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+
+    event.listen(engine, "before_cursor_execute", before)
+    event.listen(engine, "after_cursor_execute", after)

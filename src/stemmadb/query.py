@@ -1,0 +1,225 @@
+"""What every query function shares: the workspace asked for before anything is sent, typed errors, statements as constants."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Column, CursorResult, Row, Select, TextClause, bindparam, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.util import identity_key
+
+from stemmadb import tenancy
+from stemmadb._sqlstates import translate
+from stemmadb.documents import DocumentColumn
+from stemmadb.entity import Entity
+
+P = ParamSpec("P")
+R = TypeVar("R")
+E = TypeVar("E", bound=Entity)
+
+_FOREIGN = (SQLAlchemyError, psycopg.Error)
+# An object that the session holds already takes the values that the statement returned.
+_FRESH = {"populate_existing": True}
+
+
+def query(fn: Callable[Concatenate[Session, P], R], /) -> Callable[Concatenate[Session, P], R]:
+    """Mark a query function that needs no workspace; whatever it raises is a StemmaError."""
+    return _wrap(fn, tenant=False)
+
+
+def tenant_query(fn: Callable[Concatenate[Session, P], R], /) -> Callable[Concatenate[Session, P], R]:
+    """Mark a query function of a workspace: WorkspaceNotSetError before any statement when the session has none."""
+    return _wrap(fn, tenant=True)
+
+
+def _wrap(fn: Callable[Concatenate[Session, P], R], *, tenant: bool) -> Callable[Concatenate[Session, P], R]:
+    name = f"{fn.__module__.removeprefix('stemmadb.')}.{fn.__name__}"
+    wrapped: Any
+    if inspect.isgeneratorfunction(fn):
+
+        @functools.wraps(fn)
+        def wrapped(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            if tenant:
+                tenancy.require(session, name)
+            return _stream(cast("Iterator[Any]", fn(session, *args, **kwargs)))
+
+    else:
+
+        @functools.wraps(fn)
+        def wrapped(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            if tenant:
+                tenancy.require(session, name)
+            try:
+                return fn(session, *args, **kwargs)
+            except _FOREIGN as error:
+                # Their texts hold parameters and rows, secrets among them: the cause is not printed with ours.
+                raise translate(error) from None
+
+    wrapped.__stemma_query__ = "tenant" if tenant else "global"
+    return cast("Callable[Concatenate[Session, P], R]", wrapped)
+
+
+def _stream(rows: Iterator[R]) -> Iterator[R]:
+    with contextlib.closing(cast("Any", rows)), translated():
+        yield from rows
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what SQLAlchemy and psycopg raise inside the block into StemmaErrors."""
+    try:
+        yield
+    except _FOREIGN as error:
+        raise translate(error) from None
+
+
+def guard(session: Session, entity: type[Entity], function: str) -> None:
+    """
+    Ask for the session's workspace when the entity belongs to one.
+
+    Raises:
+        WorkspaceNotSetError: the session has none; nothing was sent. The message names ``function``.
+    """
+    if tenancy.is_tenant(entity):
+        tenancy.require(session, function)
+
+
+@functools.cache
+def _by_id(entity: type[Any]) -> Select[Any]:
+    return select(entity).where(entity.id == bindparam("id"))
+
+
+def read(session: Session, entity: type[E], id: UUID) -> E | None:
+    """
+    Return the entity of this id as the database has it now, or None. One statement.
+
+    An object that the session holds already is brought up to date, but for its deferred columns, which stay as they were fetched.
+    """
+    key: Any = (tenancy.workspace_of(session), id) if tenancy.is_tenant(entity) else id
+    held = session.identity_map.get(identity_key(entity, key))
+    if held is None:
+        return cast("E | None", session.scalars(_by_id(entity), {"id": id}).one_or_none())
+    session.flush()
+    row = session.execute(_columns_by_id(entity), {"id": id}).one_or_none()
+    if row is None:
+        # Deleted meanwhile, by SQL that the session did not see.
+        session.expunge(held)
+        return None
+    # Not session.refresh(): that forgets the values first, also of a row that turns out to be gone.
+    for column, value in zip(_fetched(entity), row, strict=True):
+        set_committed_value(held, column.key, value)
+    return cast("E", held)
+
+
+@functools.cache
+def _fetched(entity: type[Entity]) -> tuple[Column[Any], ...]:
+    return tuple(column for column in entity.__table__.columns if not column.info.get("deferred"))
+
+
+@functools.cache
+def _columns_by_id(entity: type[Any]) -> Select[Any]:
+    return select(*(getattr(entity, column.key) for column in _fetched(entity))).where(entity.id == bindparam("id"))
+
+
+class _Statement:
+    """SQL text that fills in the session's workspace where it asks for one."""
+
+    def __init__(self, statement: str) -> None:
+        self._tenant = ":workspace_id" in statement
+
+    def _parameters(self, session: Session, parameters: dict[str, Any]) -> dict[str, Any]:
+        if self._tenant and "workspace_id" not in parameters:
+            parameters["workspace_id"] = tenancy.workspace_of(session)
+        if session.autoflush:
+            # SQLAlchemy flushes by itself before ORM statements only: what was added must be there for SQL text as well.
+            session.flush()
+        return parameters
+
+
+class RowStatement(_Statement):
+    """An SQL constant that yields plain rows, or none."""
+
+    def __init__(self, statement: str) -> None:
+        super().__init__(statement)
+        self.text: TextClause = text(statement)
+
+    def all(self, session: Session, **parameters: Any) -> Sequence[Row[Any]]:
+        """Return every row."""
+        return session.execute(self.text, self._parameters(session, parameters)).all()
+
+    def first(self, session: Session, **parameters: Any) -> Row[Any] | None:
+        """Return the first row, or None."""
+        return session.execute(self.text, self._parameters(session, parameters)).first()
+
+    def scalar(self, session: Session, **parameters: Any) -> Any:
+        """Return the first column of the first row, or None."""
+        return session.execute(self.text, self._parameters(session, parameters)).scalar()
+
+    def run(self, session: Session, **parameters: Any) -> int:
+        """Execute, and return the number of rows that changed."""
+        return cast("CursorResult[Any]", session.execute(self.text, self._parameters(session, parameters))).rowcount
+
+
+class EntityStatement(_Statement, Generic[E]):
+    """An SQL constant whose rows are entities, attached to the session."""
+
+    def __init__(self, entity: type[E], statement: str, alias: str | None = None) -> None:
+        super().__init__(statement)
+        self.entity = entity
+        self._source = statement
+        self._alias = alias
+
+    @functools.cached_property
+    def select(self) -> Select[Any]:
+        """The statement as SQLAlchemy runs it; built on first use, when the mappers are complete."""
+        rendered, columns = _columns_of(self.entity, self._alias)
+        body = text(self._source.replace("{columns}", rendered)).columns(*columns)
+        return cast("Select[Any]", select(self.entity).from_statement(body))
+
+    def all(self, session: Session, **parameters: Any) -> list[E]:
+        """Return every entity, in the statement's order."""
+        return list(session.scalars(self.select, self._parameters(session, parameters)))
+
+    def one_or_none(self, session: Session, **parameters: Any) -> E | None:
+        """Return the first entity, or None."""
+        return cast("E | None", session.scalars(self.select, self._parameters(session, parameters)).first())
+
+    def write(self, session: Session, **parameters: Any) -> E | None:
+        """Execute an INSERT, UPDATE or DELETE with RETURNING, and return the entity as it is now, or None when no row was touched."""
+        return cast("E | None", session.scalars(self.select, self._parameters(session, parameters), execution_options=_FRESH).first())
+
+    def write_all(self, session: Session, **parameters: Any) -> list[E]:
+        """As write, for every row, in the statement's order."""
+        return list(session.scalars(self.select, self._parameters(session, parameters), execution_options=_FRESH))
+
+
+def _columns_of(entity: type[Entity], alias: str | None) -> tuple[str, list[Column[Any]]]:
+    """Return the columns that are not deferred, as SQL and as SQLAlchemy knows them; documents as text, which they are parsed from."""
+    table = entity.__table__
+    columns = list(_fetched(entity))
+    prefix = alias or table.name
+    rendered = [
+        f"CAST({prefix}.{column.name} AS text) AS {column.name}" if isinstance(column.type, DocumentColumn) else f"{prefix}.{column.name}"
+        for column in columns
+    ]
+    return ", ".join(rendered), columns
+
+
+def sql(entity: type[E], statement: str, alias: str | None = None) -> EntityStatement[E]:
+    """
+    Make a constant from SQL text that yields entities.
+
+    ``{columns}`` becomes the columns that are not deferred, each under ``alias`` or the table's name. ``:workspace_id`` fills itself in.
+    """
+    return EntityStatement(entity, statement, alias)
+
+
+def sql_rows(statement: str) -> RowStatement:
+    """Make a constant from SQL text that yields plain rows. ``:workspace_id`` fills itself in."""
+    return RowStatement(statement)

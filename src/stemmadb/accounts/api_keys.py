@@ -1,0 +1,385 @@
+"""API keys: issued once, stored as a digest, verified with one indexed read."""
+
+import hmac
+import logging
+import re
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from pydantic import AwareDatetime, SecretStr
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from stemmadb import _apart
+from stemmadb.accounts import _tokens
+from stemmadb.accounts.data import ApiKeyIdentity, IssuedApiKey
+from stemmadb.accounts.entities import ApiKey
+from stemmadb.entity import Id, parse_id, parse_reference, uuid7
+from stemmadb.errors import AuthenticationError, ConflictError, NotFoundError, PermissionDeniedError, StemmaError, ValidationError
+from stemmadb.paging import Page, page
+from stemmadb.query import query, read, sql, sql_rows
+from stemmadb.settings import KeyRing, load_settings
+
+__all__ = [
+    "ApiKeyIdentity",
+    "IssuedApiKey",
+    "create",
+    "issue",
+    "verify",
+    "looks_like_token",
+    "get",
+    "find",
+    "get_by_prefix",
+    "find_by_prefix",
+    "list_for_user",
+    "revoke",
+    "delete",
+]
+
+logger = logging.getLogger(__name__)
+
+_SCOPE = re.compile(r"[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)")
+_PREFIX = re.compile(r"[0-9A-Za-z_-]{8,64}")
+_TRIES = 3
+_GRAIN = "5 minutes"
+
+# Nothing happens on a conflict: a new id is tried, in a transaction that is still usable.
+_INSERT = sql(
+    ApiKey,
+    """
+    INSERT INTO stemma.api_keys (id, user_id, workspace_id, name, prefix, key_hash, pepper_version, last_four, scopes, expires_at)
+    VALUES (:id, :user_id, :workspace_id, :name, :prefix, :key_hash, :pepper_version, :last_four, CAST(:scopes AS text[]),
+            now() + CAST(:expires_in AS interval))
+    ON CONFLICT (prefix) DO NOTHING
+    RETURNING {columns}
+    """,
+)
+_EVENT = sql_rows(
+    """
+    INSERT INTO stemma.security_events (user_id, type, payload)
+    VALUES (:user_id, :type, jsonb_build_object('schema_version', 1, 'reason', NULL,
+            'details', jsonb_build_object('key_id', CAST(:key_id AS text), 'prefix', CAST(:prefix AS text))))
+    """
+)
+
+
+@query
+def issue(
+    session: Session,
+    user_id: Id,
+    name: str,
+    *,
+    workspace_id: Id | None = None,
+    scopes: Collection[str] = (),
+    expires_in: timedelta | None = timedelta(days=365),
+    live: bool = True,
+) -> IssuedApiKey:
+    """
+    Make a key, and its token, which is shown this once. Writes a security event in the same transaction.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        user_id: whose key it is.
+        name: what it is for.
+        workspace_id: the workspace it opens; None makes a personal key.
+        scopes: what it may do, ``domain:action`` or ``domain:*``; none allows nothing.
+        expires_in: how long it holds, from now; None: for ever.
+        live: False makes a token that says ``test``.
+
+    Raises:
+        ReferenceNotFoundError: no such user or workspace.
+        ValidationError: a malformed scope, an empty name, a lifetime that is not positive; nothing was sent.
+    """
+    owner, scope_list = parse_reference(user_id, "user_id"), _checked_scopes(scopes)
+    if expires_in is not None and expires_in <= timedelta(0):
+        raise ValidationError("expires_in must be above 0", field="expires_in")
+    version, pepper = _tokens.newest_pepper(_peppers())
+    for _ in range(_TRIES):
+        token = _tokens.generate("k", live=live)
+        key = _INSERT.write(
+            session,
+            id=uuid7(),
+            user_id=owner,
+            workspace_id=None if workspace_id is None else parse_reference(workspace_id, "workspace_id"),
+            name=_checked_name(name),
+            prefix=token.prefix,
+            key_hash=_tokens.digest(token.text, pepper),
+            pepper_version=version,
+            last_four=token.last_four,
+            scopes=scope_list,
+            expires_in=expires_in,
+        )
+        if key is not None:
+            _EVENT.run(session, user_id=owner, type="API_KEY_CREATED", key_id=str(key.id), prefix=key.prefix)
+            logger.info("api key issued", extra={"key_id": str(key.id), "user_id": str(owner)})
+            return IssuedApiKey(key, SecretStr(token.text))
+    raise ConflictError("ApiKey", ("prefix",))
+
+
+_INSERT_DIGEST = sql(
+    ApiKey,
+    """
+    INSERT INTO stemma.api_keys (id, user_id, workspace_id, name, prefix, key_hash, scopes, expires_at)
+    VALUES (:id, :user_id, :workspace_id, :name, :prefix, :key_hash, CAST(:scopes AS text[]), :expires_at)
+    ON CONFLICT (prefix) DO NOTHING
+    RETURNING {columns}
+    """,
+)
+
+
+@query
+def create(
+    session: Session,
+    user_id: Id,
+    name: str,
+    key_hash: bytes,
+    prefix: str,
+    *,
+    workspace_id: Id | None = None,
+    scopes: Collection[str] = (),
+    expires_at: AwareDatetime | None = None,
+) -> ApiKey:
+    """
+    Store a digest that was made elsewhere. ``verify`` checks it when its token has the library's form.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        user_id: whose key it is.
+        name: what it is for.
+        key_hash: 32 bytes: the SHA-256 of the token.
+        prefix: what the key is found by; 8 to 64 letters, digits, ``_`` and ``-``.
+        workspace_id: the workspace it opens; None makes a personal key.
+        scopes: what it may do; none allows nothing.
+        expires_at: until when it holds; None: for ever.
+
+    Raises:
+        ConflictError: the prefix belongs to a key.
+        ReferenceNotFoundError: no such user or workspace.
+        ValidationError: a digest of another length, a malformed prefix or scope; nothing was sent.
+    """
+    if not isinstance(key_hash, bytes) or len(key_hash) != 32:
+        raise ValidationError("key_hash is a digest of 32 bytes", field="key_hash")
+    if not _PREFIX.fullmatch(prefix):
+        raise ValidationError("prefix takes 8 to 64 letters, digits, _ and -", field="prefix")
+    if expires_at is not None and expires_at.tzinfo is None:
+        raise ValidationError("expires_at needs a time zone", field="expires_at")
+    key = _INSERT_DIGEST.write(
+        session,
+        id=uuid7(),
+        user_id=parse_reference(user_id, "user_id"),
+        workspace_id=None if workspace_id is None else parse_reference(workspace_id, "workspace_id"),
+        name=_checked_name(name),
+        prefix=prefix,
+        key_hash=key_hash,
+        scopes=_checked_scopes(scopes),
+        expires_at=expires_at,
+    )
+    if key is None:
+        raise ConflictError("ApiKey", ("prefix",))
+    logger.info("api key stored", extra={"key_id": str(key.id)})
+    return key
+
+
+# The owner is read with the key, so that a deleted or suspended person's keys stop at once.
+_VERIFY = sql_rows(
+    """
+    SELECT api_keys.id, api_keys.user_id, api_keys.workspace_id, api_keys.key_hash, api_keys.pepper_version, api_keys.scopes,
+           api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now()) AND users.status = 'ACTIVE'
+               AND (workspaces.id IS NULL OR workspaces.deleted_at IS NULL) AS holds,
+           coalesce(api_keys.last_used_at < now() - CAST(:grain AS interval), true) AS stale
+      FROM stemma.api_keys
+      JOIN stemma.users ON users.id = api_keys.user_id
+      LEFT JOIN stemma.workspaces ON workspaces.id = api_keys.workspace_id
+     WHERE api_keys.prefix = :prefix
+    """
+)
+# Conditional, so that of many concurrent uses one writes, at most every five minutes; a digest of an older pepper is renewed with it.
+# A row that somebody holds, the caller's own transaction perhaps, is left alone: nobody waits for this.
+_USED = """
+    UPDATE stemma.api_keys
+       SET last_used_at = now(), key_hash = :key_hash, pepper_version = :pepper_version
+     WHERE id = (SELECT id FROM stemma.api_keys
+                  WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - CAST(:grain AS interval))
+                    FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+@query
+def verify(session: Session, token: SecretStr, *, required_scope: str | None = None) -> ApiKeyIdentity:
+    """
+    Say whom a token speaks for: form and checksum without a query, then one indexed read and a comparison in constant time.
+
+    ``last_used_at`` is written at most every 5 minutes, in a transaction of its own; that it fails never fails the verification.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        token: what the client sent.
+        required_scope: ``domain:action`` that the key must allow; None asks for nothing.
+
+    Raises:
+        AuthenticationError: unknown, wrong, expired, revoked, or of somebody who is not active: one message for all.
+        PermissionDeniedError: the key is right, but does not allow ``required_scope``.
+    """
+    parsed = _tokens.parse(token.get_secret_value(), "k")
+    if parsed is None:
+        raise AuthenticationError
+    peppers = _peppers()
+    row = _VERIFY.first(session, prefix=parsed.prefix, grain=_GRAIN)
+    # An unknown id does the same work as a known one.
+    stored = bytes(32) if row is None else bytes(row.key_hash)
+    computed = _tokens.digest(parsed.text, _tokens.pepper_of(peppers, None if row is None else row.pepper_version))
+    if not hmac.compare_digest(stored, computed) or row is None or not row.holds:
+        raise AuthenticationError
+    identity = ApiKeyIdentity(row.id, row.user_id, row.workspace_id, frozenset(row.scopes))
+    if row.stale:
+        _touch(session, row.id, parsed.text, peppers)
+    if required_scope is not None and not identity.allows(required_scope):
+        raise PermissionDeniedError(required_scope)
+    return identity
+
+
+def _touch(session: Session, key_id: UUID, token: str, peppers: KeyRing) -> None:
+    version, pepper = _tokens.newest_pepper(peppers)
+    try:
+        _apart.execute(
+            session, _USED, {"id": key_id, "key_hash": _tokens.digest(token, pepper), "pepper_version": version, "grain": _GRAIN}
+        )
+    except StemmaError as error:
+        logger.warning("last_used_at was not written: %s", type(error).__name__, extra={"key_id": str(key_id)})
+
+
+def looks_like_token(text: str) -> bool:
+    """Return whether the text has the form and the checksum of an API key; no database is asked."""
+    return _tokens.parse(text, "k") is not None
+
+
+_BY_PREFIX = select(ApiKey).where(ApiKey.prefix == bindparam("prefix"))
+
+
+@query
+def get(session: Session, key_id: Id) -> ApiKey:
+    """
+    Return a key by id, revoked and expired ones included; its digest is not fetched.
+
+    Raises:
+        NotFoundError: no key has this id.
+    """
+    key = find(session, key_id)
+    if key is None:
+        raise NotFoundError("ApiKey", key_id)
+    return key
+
+
+@query
+def find(session: Session, key_id: Id) -> ApiKey | None:
+    """Return a key by id, or None."""
+    try:
+        return read(session, ApiKey, parse_id(key_id, "ApiKey"))
+    except NotFoundError:
+        return None
+
+
+@query
+def get_by_prefix(session: Session, prefix: str) -> ApiKey:
+    """
+    Return the key with this prefix, revoked and expired ones included.
+
+    Raises:
+        NotFoundError: no key has it.
+    """
+    key = find_by_prefix(session, prefix)
+    if key is None:
+        raise NotFoundError("ApiKey", prefix)
+    return key
+
+
+@query
+def find_by_prefix(session: Session, prefix: str) -> ApiKey | None:
+    """Return the key with this prefix, or None."""
+    if not _PREFIX.fullmatch(prefix):
+        return None
+    return session.scalars(_BY_PREFIX, {"prefix": prefix}).one_or_none()
+
+
+@query
+def list_for_user(
+    session: Session, user_id: Id, *, include_revoked: bool = True, cursor: str | None = None, limit: int = 50
+) -> Page[ApiKey]:
+    """
+    Return a user's keys, newest first, by (created_at, id); digests are not fetched. An unknown user has none.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        user_id: whose keys.
+        include_revoked: whether revoked keys are in the list.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+    """
+    statement = select(ApiKey).where(ApiKey.user_id == parse_id(user_id, "User"))
+    if not include_revoked:
+        statement = statement.where(ApiKey.revoked_at.is_(None))
+    return page(session, statement, order_by=[ApiKey.created_at.desc(), ApiKey.id.desc()], cursor=cursor, limit=limit)
+
+
+_REVOKE = sql(
+    ApiKey,
+    """
+    UPDATE stemma.api_keys SET revoked_at = now()
+     WHERE id = :id AND revoked_at IS NULL
+    RETURNING {columns}
+    """,
+)
+
+
+@query
+def revoke(session: Session, key_id: Id) -> ApiKey:
+    """
+    End a key: from the next verification on it is refused. A revoked key stays as it is. Writes a security event.
+
+    Raises:
+        NotFoundError: no key has this id.
+    """
+    key = _REVOKE.write(session, id=parse_id(key_id, "ApiKey"))
+    if key is None:
+        return get(session, key_id)
+    _EVENT.run(session, user_id=key.user_id, type="API_KEY_REVOKED", key_id=str(key.id), prefix=key.prefix)
+    logger.info("api key revoked", extra={"key_id": str(key.id)})
+    return key
+
+
+_DELETE = sql_rows("DELETE FROM stemma.api_keys WHERE id = :id")
+
+
+@query
+def delete(session: Session, key_id: Id) -> None:
+    """
+    Remove a key for good.
+
+    Raises:
+        NotFoundError: no key has this id.
+    """
+    if _DELETE.run(session, id=parse_id(key_id, "ApiKey")) == 0:
+        raise NotFoundError("ApiKey", key_id)
+
+
+def _checked_name(name: str) -> str:
+    if not name.strip() or "\x00" in name:
+        raise ValidationError("name says what the key is for", field="name")
+    return name
+
+
+def _checked_scopes(scopes: Collection[str]) -> list[str]:
+    if isinstance(scopes, str):
+        raise ValidationError("scopes is a collection of domain:action", field="scopes")
+    for scope in scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise ValidationError("a scope is domain:action or domain:*, in lower case", field="scopes")
+    return sorted(set(scopes))
+
+
+def _peppers() -> KeyRing:
+    return load_settings().token_peppers

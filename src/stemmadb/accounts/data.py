@@ -1,0 +1,48 @@
+"""What the functions of this pack take and give besides entities and documents."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import SecretStr, StringConstraints
+
+from stemmadb.accounts._emails import Email
+from stemmadb.accounts.entities import ApiKey
+from stemmadb.data import DataObject
+
+PersonName = Annotated[str, StringConstraints(max_length=200)]
+
+
+class UserUpdate(DataObject):
+    """What an update changes; an absent field is unchanged, None clears it (but not the e-mail)."""
+
+    noun: ClassVar[str] = "User"
+
+    email: Email = ""
+    name: PersonName | None = None
+    first_name: PersonName | None = None
+    last_name: PersonName | None = None
+    phone: PersonName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedApiKey:
+    """A new key and its token, which is shown this once and stored nowhere."""
+
+    key: ApiKey
+    token: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyIdentity:
+    """Whom a verified token speaks for, and what it may do."""
+
+    key_id: UUID
+    user_id: UUID
+    workspace_id: UUID | None
+    """None: a personal key, of no workspace."""
+    scopes: frozenset[str]
+
+    def allows(self, scope: str) -> bool:
+        """Return whether the key may do this: the scope itself, or ``domain:*``."""
+        return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes

@@ -1,0 +1,263 @@
+"""People and services known to the application."""
+
+import logging
+
+from sqlalchemy import bindparam, select, update as sa_update
+from sqlalchemy.orm import Session
+
+from stemmadb.accounts._emails import normalize_email
+from stemmadb.accounts.data import UserUpdate
+from stemmadb.accounts.entities import User
+from stemmadb.accounts.vocabularies import UserStatus
+from stemmadb.entity import Id, parse_id
+from stemmadb.errors import ConflictError, NotFoundError, ValidationError
+from stemmadb.paging import Page, page
+from stemmadb.query import query, read, sql, sql_rows
+
+__all__ = [
+    "UserUpdate",
+    "create",
+    "get",
+    "find",
+    "get_by_email",
+    "find_by_email",
+    "list_all",
+    "update",
+    "soft_delete",
+    "restore",
+]
+
+logger = logging.getLogger(__name__)
+
+_HASH_PREFIXES = ("$argon2id$", "$2a$", "$2b$", "$2y$")
+
+# Nothing happens on a conflict, rather than an error, so that a refused address leaves the caller's transaction usable.
+_INSERT = sql(
+    User,
+    """
+    INSERT INTO stemma.users (id, email, password_hash, name, first_name, last_name, phone)
+    VALUES (:id, :email, :password_hash, :name, :first_name, :last_name, :phone)
+    ON CONFLICT (email) DO NOTHING
+    RETURNING {columns}
+    """,
+)
+_BY_EMAIL = select(User).where(User.email == bindparam("email"), User.deleted_at.is_(None))
+
+
+@query
+def create(
+    session: Session,
+    email: str,
+    password_hash: str | None = None,
+    *,
+    name: str | None = None,
+    first_name: str | None = None,
+    last_name: str | None = None,
+    phone: str | None = None,
+) -> User:
+    """
+    Make a user. One statement.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        email: any letter case; stored trimmed and in lower case.
+        password_hash: an Argon2id or bcrypt hash, never a password; None for somebody who signs in elsewhere.
+        name: how the person is shown.
+        first_name: given name.
+        last_name: family name.
+        phone: in any form.
+
+    Raises:
+        ConflictError: the address belongs to a user, live or deleted. The transaction stays usable.
+        ValidationError: not an address, or a plain password in the place of a hash; nothing was sent.
+    """
+    if password_hash is not None and not password_hash.startswith(_HASH_PREFIXES):
+        raise ValidationError("password_hash is not an Argon2id or bcrypt hash: never pass a password", field="password_hash")
+    # Made as an entity first: its rules are those of the columns.
+    draft = User(email=email, password_hash=password_hash, name=name, first_name=first_name, last_name=last_name, phone=phone)
+    user = _INSERT.write(
+        session,
+        id=draft.id,
+        email=draft.email,
+        password_hash=password_hash,
+        name=draft.name,
+        first_name=draft.first_name,
+        last_name=draft.last_name,
+        phone=draft.phone,
+    )
+    if user is None:
+        raise ConflictError("User", ("email",))
+    logger.info("user created", extra={"user_id": str(user.id)})
+    return user
+
+
+@query
+def get(session: Session, user_id: Id, *, include_deleted: bool = False) -> User:
+    """
+    Return a user by id.
+
+    Raises:
+        NotFoundError: no user has this id, or it is deleted and ``include_deleted`` is False.
+    """
+    user = find(session, user_id, include_deleted=include_deleted)
+    if user is None:
+        logger.warning("user not found", extra={"user_id": str(user_id)})
+        raise NotFoundError("User", user_id)
+    return user
+
+
+@query
+def find(session: Session, user_id: Id, *, include_deleted: bool = False) -> User | None:
+    """Return a user by id, or None; a malformed id is nobody's."""
+    try:
+        key = parse_id(user_id, "User")
+    except NotFoundError:
+        return None
+    logger.debug("reading user", extra={"user_id": str(key)})
+    user = read(session, User, key)
+    return user if user is None or include_deleted or user.deleted_at is None else None
+
+
+@query
+def get_by_email(session: Session, email: str) -> User:
+    """
+    Return a live user by e-mail address, in any letter case.
+
+    Raises:
+        NotFoundError: no live user has this address.
+    """
+    user = find_by_email(session, email)
+    if user is None:
+        raise NotFoundError("User", email)
+    return user
+
+
+@query
+def find_by_email(session: Session, email: str) -> User | None:
+    """Return a live user by e-mail address, in any letter case, or None."""
+    try:
+        address = normalize_email(email)
+    except ValueError:
+        return None
+    logger.debug("reading user by e-mail")
+    return session.scalars(_BY_EMAIL, {"email": address}).one_or_none()
+
+
+@query
+def list_all(
+    session: Session,
+    *,
+    status: UserStatus | None = None,
+    query: str | None = None,
+    include_deleted: bool = False,
+    cursor: str | None = None,
+    limit: int = 50,
+    with_total: bool = False,
+) -> Page[User]:
+    """
+    Return users, newest first, by (created_at, id).
+
+    Args:
+        session: the caller's session; needs no workspace.
+        status: only these.
+        query: part of the address or of the name, in any letter case; ``%`` and ``_`` are themselves. A scan: no index serves it.
+        include_deleted: whether deleted users are in the list. Asking for ``status=DELETED`` includes them.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+        with_total: whether all matching users are counted as well.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+    """
+    statement = select(User)
+    if status is not None:
+        statement = statement.where(User.status == status)
+    elif not include_deleted:
+        statement = statement.where(User.deleted_at.is_(None))
+    if query:
+        statement = statement.where(User.email.icontains(query, autoescape=True) | User.name.icontains(query, autoescape=True))
+    return page(session, statement, order_by=[User.created_at.desc(), User.id.desc()], cursor=cursor, limit=limit, with_total=with_total)
+
+
+_EMAIL_TAKEN = sql_rows("SELECT 1 FROM stemma.users WHERE email = :email AND id <> :id")
+
+
+@query
+def update(session: Session, user_id: Id, data: UserUpdate) -> User:
+    """
+    Change a live user; fields that ``data`` does not give stay.
+
+    Raises:
+        ConflictError: the new address belongs to another user. The transaction stays usable, except when that user appears at this moment.
+        NotFoundError: no live user has this id.
+    """
+    key = parse_id(user_id, "User")
+    changes = UserUpdate.of(data).changes()
+    if not changes:
+        return get(session, key)
+    if "email" in changes and _EMAIL_TAKEN.first(session, email=changes["email"], id=key) is not None:
+        raise ConflictError("User", ("email",))
+    statement = sa_update(User).where(User.id == key, User.deleted_at.is_(None)).values(**changes).returning(User)
+    user = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    if user is None:
+        raise NotFoundError("User", user_id)
+    return user
+
+
+_SOFT_DELETE = sql(
+    User,
+    """
+    UPDATE stemma.users SET status = 'DELETED', deleted_at = now()
+     WHERE id = :id AND deleted_at IS NULL
+    RETURNING {columns}
+    """,
+)
+_REVOKE_ALL = sql_rows(
+    """
+    WITH sessions AS (
+        UPDATE stemma.user_sessions SET revoked_at = now(), revoked_reason = 'USER_DELETED' WHERE user_id = :id AND revoked_at IS NULL
+    )
+    UPDATE stemma.api_keys SET revoked_at = now() WHERE user_id = :id AND revoked_at IS NULL
+    """
+)
+
+
+@query
+def soft_delete(session: Session, user_id: Id) -> User:
+    """
+    Hide a user: status DELETED and deleted_at together; sessions and API keys are revoked. Two statements.
+
+    The e-mail stays reserved: a person who comes back is restored, not made again. What was revoked stays revoked.
+
+    Raises:
+        NotFoundError: no live user has this id.
+    """
+    key = parse_id(user_id, "User")
+    user = _SOFT_DELETE.write(session, id=key)
+    if user is None:
+        raise NotFoundError("User", user_id)
+    _REVOKE_ALL.run(session, id=key)
+    logger.info("user deleted", extra={"user_id": str(key)})
+    return user
+
+
+_RESTORE = sql(
+    User,
+    """
+    UPDATE stemma.users SET status = 'ACTIVE', deleted_at = NULL
+     WHERE id = :id AND deleted_at IS NOT NULL
+    RETURNING {columns}
+    """,
+)
+
+
+@query
+def restore(session: Session, user_id: Id) -> User:
+    """
+    Bring a deleted user back as ACTIVE; a live one is returned as it is.
+
+    Raises:
+        NotFoundError: no user has this id.
+    """
+    user = _RESTORE.write(session, id=parse_id(user_id, "User"))
+    return user if user is not None else get(session, user_id)

@@ -50,11 +50,11 @@ class Vocabulary(TypeDecorator[StrEnum]):
         super().__init__()
         self.enum = enum
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002
         """Return what turns a member, or its label, into text."""
         return lambda value: None if value is None else str(value)
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
         """Return what turns a label into its member."""
         members: dict[Any, Any] = {member.value: member for member in self.enum}
         return lambda label: members.get(label, label)
@@ -86,11 +86,11 @@ class OrderedVocabulary(TypeDecorator[IntEnum]):
         super().__init__()
         self.enum = enum
 
-    def bind_processor(self, dialect: Dialect) -> Callable[[Any], int | None]:  # noqa: ARG002
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002
         """Return what turns a member into its number."""
         return lambda value: None if value is None else int(value)
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
         """Return what turns a number into its member."""
         members: dict[Any, Any] = {member.value: member for member in self.enum}
         return lambda number: members.get(number, number)

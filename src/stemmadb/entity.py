@@ -13,10 +13,11 @@ that tables of a host application with the same names do not collide with them.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self
 from uuid import UUID
 
 import pydantic
+import pydantic_core
 import sqlmodel
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy import DateTime, FetchedValue, ForeignKey, ForeignKeyConstraint, MetaData, PrimaryKeyConstraint, Table, Uuid, event, func
@@ -112,11 +113,12 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     """
 
     __slots__ = ()
-    __hash__ = object.__hash__
-    model_config = {"extra": "forbid"}
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+    # Digests are bytes, and JSON has none: they are written in hexadecimal.
+    model_config = {"extra": "forbid", "ser_json_bytes": "hex", "val_json_bytes": "hex"}
 
     if TYPE_CHECKING:
-        __tablename__: ClassVar[str]
+        __tablename__: ClassVar[str]  # pyright: ignore[reportIncompatibleVariableOverride]
         __table__: ClassVar[Table]
     __generated__: ClassVar[frozenset[str]] = frozenset()
     __server_made__: ClassVar[frozenset[str]] = frozenset()
@@ -138,11 +140,12 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     """When the row was last changed; kept by a trigger, whatever the statement says."""
 
     @declared_attr.directive
-    def __mapper_args__(cls: type[Any]) -> dict[str, Any]:  # noqa: N805
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805
         # What triggers and generated columns make comes back with the statement: nothing is loaded later behind the caller's back.
+        entity: Any = cls
         found: dict[str, Any] = {"eager_defaults": True}
-        if issubclass(cls, Versioned):
-            found["version_id_col"] = cls.__dict__["version"]
+        if issubclass(entity, Versioned):
+            found["version_id_col"] = entity.__dict__["version"]
         return found
 
     def __new__(cls, *_args: Any, **_values: Any) -> Self:
@@ -175,8 +178,12 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
                     _set_attribute(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        state = self.__dict__
-        if name == _STATE or _STATE not in state:  # SQLAlchemy's own, or inside a validator of the constructor
+        state: Any = self.__dict__
+        if name == _STATE:
+            state[name] = value
+            return
+        self.__pydantic_fields_set__.add(name)
+        if _STATE not in state:  # inside a validator of the constructor
             state[name] = value
             return
         cls = type(self)
@@ -185,7 +192,6 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
             value = check(value)
         except pydantic.ValidationError as error:
             raise _invalid(cls.__name__, error, name) from None
-        self.__pydantic_fields_set__.add(name)
         _set_attribute(self, name, value)
 
     @classmethod
@@ -219,12 +225,13 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
             ValidationError: a column was not fetched. Fetch it with ``undefer``, or leave it out with ``exclude={"..."}``.
         """
         self._require_loaded(options)
-        return super().model_dump(**options)
+        dumped = super().model_dump(**options)
+        # Else the order is that in which columns happened to be loaded.
+        return {column.key: dumped[column.key] for column in self.__table__.columns if column.key in dumped}
 
-    def model_dump_json(self, **options: Any) -> str:
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
         """Return the columns as JSON text; as model_dump."""
-        self._require_loaded(options)
-        return super().model_dump_json(**options)
+        return pydantic_core.to_json(self.model_dump(mode="json", **options), indent=indent).decode()
 
     def _require_loaded(self, options: Mapping[str, Any]) -> None:
         if instance_state(self).key is None:
@@ -278,7 +285,8 @@ class WorkspaceEntity(Entity):
     A table is tenant-scoped by deriving from this class. Sessions put the workspace into new rows and into every statement.
     """
 
-    workspace_id: Mapped[UUID] = Field(default=None, sa_type=Uuid(), server_default=func.stemma.stemma_workspace_id())
+    # It is the same for all rows of a statement: told so, SQLAlchemy matches rows by the rest of the key, and inserts many at once.
+    workspace_id: Mapped[UUID] = Field(default=None, sa_type=Uuid(), server_default=func.stemma.stemma_workspace_id(monotonic=True))
     """Set when the row is flushed, to the workspace of the session."""
 
     @classmethod
@@ -317,7 +325,7 @@ class WorkspaceEntity(Entity):
 class NaturalKey(Entity):
     """Mixin: the row has no id, because other columns are its key."""
 
-    id: ClassVar[Never]  # type: ignore[misc]
+    id: ClassVar[Any]  # type: ignore[misc]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class SoftDelete(Entity):
@@ -382,7 +390,7 @@ def _generated(entity: type[Entity], name: str) -> ValidationError:
 
 @event.listens_for(Mapper, "before_configured")
 def _load_packs() -> None:
-    """Import the entities of all packs before the first is used: their tables refer to each other, and SQLAlchemy follows the references."""
+    """Import the entities of all packs before the first is used: their tables refer to each other, and SQLAlchemy follows that."""
     from stemmadb.packs import packs
 
     packs()

@@ -1,7 +1,7 @@
 """
 Packs: what a domain brings to the library, declared once.
 
-A pack is found through the entry point group ``stemmadb.packs``, so that other distributions can add packs. The kernel imports none by name.
+Packs are found through the entry point group ``stemmadb.packs``, so that other distributions can add some. The kernel imports none by name.
 """
 
 import functools

@@ -194,7 +194,7 @@ class TranscriptContent(Document, version=1):
 
 
 @TranscriptContent.upcast(0)
-def _transcript_0(raw: Raw) -> Raw:
+def _transcript_0(raw: Raw | list[Any]) -> Raw:
     """0 to 1: the turns were called messages, or were the whole document."""
     if isinstance(raw, list):
         return {"turns": raw}
@@ -269,7 +269,7 @@ class RubricContent(Document, version=1):
 
 
 @RubricContent.upcast(0)
-def _rubric_0(raw: Raw) -> Raw:
+def _rubric_0(raw: Raw | list[Any]) -> Raw:
     """0 to 1: the values were the whole document."""
     return {"values": raw} if isinstance(raw, list) else _filled(raw, values=[])
 

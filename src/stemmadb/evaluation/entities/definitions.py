@@ -74,14 +74,14 @@ class Definition(Versioned, WorkspaceEntity, table=True):
 
     @model_validator(mode="after")
     def _place_in_tree(self) -> Self:
-        if self.root_id is None:
+        if "root_id" not in self.model_fields_set:
             if self.parent_id is not None:
                 raise ValidationError("Definition.root_id: a child names the root of its parent's tree", "root_id")
             self.root_id = self.id
         return self
 
 
-class DefinitionLabel(Versioned, NaturalKey, WorkspaceEntity, table=True):
+class DefinitionLabel(Versioned, NaturalKey, WorkspaceEntity, table=True):  # pyright: ignore[reportIncompatibleMethodOverride]  (fk)
     """
     A name that points at a definition and can be moved, as a branch's does: ``production``, ``trolley/candidate``.
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
+from tests.chaos import ChaosProxy
 
 import stemmadb
 from stemmadb import connect
@@ -31,8 +32,6 @@ from stemmadb.errors import (
 )
 from stemmadb.settings import Settings
 from stemmadb.testing import count_queries, run_together
-from tests.chaos import ChaosProxy
-
 
 CONNECTIONS = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stemmadb' AND datname = current_database()")
 

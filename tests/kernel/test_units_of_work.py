@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from tests.chaos import DROP, SWALLOW, ChaosProxy
 
 from stemmadb import connect
 from stemmadb.accounts import users
 from stemmadb.database import Database
 from stemmadb.errors import ConflictError, ConnectionLostError, NotFoundError, QueryTimeoutError, SerializationError, ValidationError
 from stemmadb.testing import run_together
-from tests.chaos import DROP, SWALLOW, ChaosProxy
 
 COUNT = text("SELECT failed_login_count FROM stemma.users WHERE id = :id")
 SET = text("UPDATE stemma.users SET failed_login_count = :count WHERE id = :id")

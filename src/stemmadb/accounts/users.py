@@ -2,7 +2,8 @@
 
 import logging
 
-from sqlalchemy import bindparam, select, update as sa_update
+from sqlalchemy import bindparam, select
+from sqlalchemy import update as sa_update
 from sqlalchemy.orm import Session
 
 from stemmadb.accounts._emails import normalize_email

@@ -1,7 +1,7 @@
 """Async twins of stemmadb.accounts.api_keys."""
 
-from stemmadb.aio import twin
 from stemmadb.accounts import api_keys as _sync
+from stemmadb.aio import twin
 
 __all__ = [
     "ApiKeyIdentity",

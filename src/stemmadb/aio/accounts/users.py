@@ -1,7 +1,7 @@
 """Async twins of stemmadb.accounts.users."""
 
-from stemmadb.aio import twin
 from stemmadb.accounts import users as _sync
+from stemmadb.aio import twin
 
 __all__ = [
     "UserUpdate",

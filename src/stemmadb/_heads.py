@@ -103,18 +103,17 @@ def covered(found: Collection[str]) -> dict[str, int]:
     known = revisions()
     newest = heads()
     reached: dict[str, int] = {}
-    waiting = list(found)
+    seen: set[str] = set()
+    waiting = set(found)
     while waiting:
         id = waiting.pop()
+        seen.add(id)
         branch, number = _parse(id)
-        if id not in known and branch in newest:
-            waiting.append(newest[branch])
-        if reached.get(branch, 0) >= number:
-            continue
-        reached[branch] = number
+        reached[branch] = max(number, reached.get(branch, 0))
         if id in known:
-            down = known[id].down_revision
-            waiting += [*known[id].depends_on, *([down] if down else [])]
+            waiting |= {*known[id].depends_on, *([known[id].down_revision] if known[id].down_revision else [])} - seen
+        elif branch in newest:
+            waiting |= {newest[branch]} - seen
     return reached
 
 
@@ -212,6 +211,11 @@ def installed(found: Collection[str]) -> list[str]:
     """Return the shipped revisions that a database has, oldest first in each branch."""
     reached = covered(found)
     return [revision.id for revision in revisions().values() if revision.number <= reached.get(revision.branch, 0)]
+
+
+def forget() -> None:
+    """Read the files again at the next question, after one was added."""
+    _read.cache_clear()
 
 
 @cache

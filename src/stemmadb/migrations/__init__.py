@@ -15,8 +15,10 @@ same on the command line; docs/runbook.md says when to run what.
 Revisions may use three operations of ours: ``op.backfill``, ``op.enable_tenant`` and ``op.create_index_concurrently``.
 """
 
+from stemmadb.migrations._check import check, drift
 from stemmadb.migrations._commands import downgrade, history, roles, sql, stamp, status, upgrade
 from stemmadb.migrations._grants import ensure_roles, renew_grants
+from stemmadb.migrations._new import new
 from stemmadb.reports import BranchStatus, CheckReport, Finding, MigrationStatus, RevisionInfo
 
 __all__ = [
@@ -25,12 +27,15 @@ __all__ = [
     "downgrade",
     "stamp",
     "status",
+    "check",
     "sql",
     "history",
+    "new",
     "roles",
-    # on a connection of the owner
+    # on a connection
     "ensure_roles",
     "renew_grants",
+    "drift",
     # what they return
     "MigrationStatus",
     "BranchStatus",

@@ -17,7 +17,7 @@ from stemmadb.migrations import _alembic
 from stemmadb.migrations._connection import LOCK_TIMEOUT, SCHEMA, HasDirectUrl, connected, found, log, migrating
 from stemmadb.migrations._failures import explain, is_lock_timeout, oldest_transaction
 from stemmadb.migrations._grants import RENEW_GRANTS, ensure_roles, renew_grants
-from stemmadb.migrations._targets import below, branches_of, require_target, revisions_above
+from stemmadb.migrations._targets import below, branches_of, resolve, revisions_above
 from stemmadb.reports import BranchStatus, MigrationStatus, RevisionInfo
 
 _ATTEMPTS = 12
@@ -96,9 +96,9 @@ def stamp(db: HasDirectUrl, target: str, *, wait_s: float = 60.0) -> None:
     Raises:
         MigrationError: there is no such revision.
     """
-    require_target(target)
+    place = resolve(target)
     with migrating(db, wait_s=wait_s) as connection:
-        _run(connection, None, command.stamp, target)
+        _run(connection, None, command.stamp, place)
         _retried(connection, None, lambda: renew_grants(connection))
 
 
@@ -128,13 +128,12 @@ def sql(target: str = "heads") -> str:
     Raises:
         MigrationError: the target is unknown.
     """
-    start, _, end = target.rpartition(":")
-    for name in filter(None, (start, end)):
-        require_target(name)
+    start, colon, end = target.rpartition(":")
+    start, end = resolve(start) if colon else "", resolve(end)
     down = bool(start) and (end.endswith("@base") or _number(end) < _number(start))
     made = _alembic.config()
     try:
-        _alembic.run(command.downgrade if down else command.upgrade, made, target, sql=True)
+        _alembic.run(command.downgrade if down else command.upgrade, made, f"{start}{colon}{end}", sql=True)
     except Exception as error:
         raise explain(error, None) from error
     head = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA};\n\nSET lock_timeout = '{LOCK_TIMEOUT}';\n\nSET row_security = off;\n\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Connection, NullPool, TextClause, create_engine, text
@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from stemmadb._urls import describe
 from stemmadb.errors import ConfigurationError, DatabaseUnavailableError, MigrationError, StemmaError
+from stemmadb.migrations._failures import explain
 
 log = logging.getLogger("stemmadb.migrations")
 
@@ -106,13 +107,17 @@ def migrating(db: HasDirectUrl, *, wait_s: float) -> Iterator[Connection]:
         MigrationError: another process still migrates after ``wait_s``; the message names it.
     """
     with connected(db) as connection:
-        _lock(connection, wait_s)
         try:
+            _lock(connection, wait_s)
             _become_owner(connection)
             step(connection, _SESSION, lock_timeout=LOCK_TIMEOUT)
+        except DBAPIError as error:
+            raise explain(error, None) from error
+        try:
             yield connection
         finally:
-            if not connection.invalidated:
+            # A connection that is gone has let go of the lock.
+            with suppress(DBAPIError):
                 connection.rollback()
                 connection.exec_driver_sql("RESET ROLE")
                 step(connection, _UNLOCK, key=_LOCK_KEY)

@@ -58,11 +58,20 @@ def revisions_above(target: str, installed: Collection[str]) -> list[str]:
     return [id for id in reversed(list(known)) if id in installed and known[id].branch == branch and known[id].number > floor]
 
 
-def require_target(target: str) -> None:
-    """Refuse what names neither a revision nor the head or base of a branch."""
+def resolve(target: str) -> str:
+    """
+    Return Alembic's name of a place: ``heads``, a revision, ``<branch>@base`` or the newest revision for ``<branch>@head``.
+
+    Raises:
+        MigrationError: there is no such place.
+    """
     match = _POINT.fullmatch(target)
-    if target not in _heads.revisions() and target != "heads" and (match is None or match["branch"] not in _heads.branches()):
+    if target == "heads" or target in _heads.revisions():
+        return target
+    if match is None or match["branch"] not in _heads.branches() or match["steps"]:
         raise unknown_target(target)
+    # Alembic itself finds several heads for base@head, because other branches depend on this one.
+    return _heads.heads()[match["branch"]] if match["head"] else target
 
 
 def below(id: str) -> str:

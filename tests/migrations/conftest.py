@@ -1,0 +1,108 @@
+"""Servers of each supported version, empty databases on them, and a copy of the revisions that a test may add to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.migrations.places import Place, Revisions
+
+from stemmadb import _heads, embedded, migrations
+from stemmadb.embedded import Server
+from stemmadb.errors import MissingDependencyError
+
+
+def _versions() -> list[Any]:
+    """Return the newest version, and each older one whose programs are installed."""
+    found = []
+    for major in (17, 16):
+        with contextlib.suppress(MissingDependencyError):
+            embedded.bindir(major)
+            found.append(major)
+    return [pytest.param(major, id=f"postgresql{major}") for major in (18, *found)]
+
+
+@pytest.fixture(scope="session", params=_versions())
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """
+    An embedded server of each version whose programs are there, with the three roles.
+
+    Not the one of the other tests, because these rename roles; and not in pytest's folder, which other runs of pytest close to the
+    server's own account.
+    """
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="stemmadb-migrations-", dir=memory if os.access(memory, os.W_OK) else None))
+    folder.chmod(0o755)
+    programs = embedded.bindir(request.param)
+    with embedded.start(folder / "data", durable=False, bindir=programs, settings={"max_connections": "60"}) as started:
+        embedded.prepare(started, "postgres")
+        yield started
+    running = folder / "data" / "cluster" / "postmaster.pid"
+    deadline = time.monotonic() + 10
+    while running.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create(server: Server, owner: str = "stemma_owner") -> Place:
+    name = f"m{uuid4().hex[:12]}"
+    with psycopg.connect(server._superuser_conninfo(), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(sql.Identifier(name), sql.Identifier(owner)))
+    return Place(server, name, server.owner_url(name))
+
+
+def _drop(place: Place) -> None:
+    with psycopg.connect(place.server._superuser_conninfo(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(place.name)))
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[Place]:
+    """An empty database of ``stemma_owner``."""
+    place = _create(server)
+    try:
+        yield place
+    finally:
+        _drop(place)
+
+
+@pytest.fixture
+def migrated(empty: Place) -> Place:
+    """A database at the newest revisions."""
+    migrations.upgrade(empty)
+    return empty
+
+
+@pytest.fixture
+def revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Revisions]:
+    """A copy of the revisions, for adding to."""
+    folder = tmp_path / "alembic"
+    shutil.copytree(_heads.location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(_heads, "location", lambda: folder)
+    _heads.forget()
+    yield Revisions(folder)
+    _heads.forget()
+
+
+@pytest.fixture
+def migrator() -> Callable[..., subprocess.Popen[str]]:
+    """Start a process that migrates: ``migrator(place, "--kill-at", "12")``."""
+
+    def start(place: Place, *options: str) -> subprocess.Popen[str]:
+        program = Path(__file__).with_name("migrator.py")
+        address = place.direct_url.render_as_string(hide_password=False)
+        return subprocess.Popen([sys.executable, program, address, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return start

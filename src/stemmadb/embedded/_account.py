@@ -28,10 +28,10 @@ class Account:
         """Return the arguments of ``subprocess`` that start a process as this account."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
 
-    def own(self, path: Path | int) -> None:
-        """Give a file or folder that this process just made to the account."""
+    def own(self, path: Path) -> None:
+        """Give a file or folder that this process just made to the account; not what a symbolic link there points at."""
         if self.is_other:
-            os.chown(path, self.uid, self.gid)
+            os.lchown(path, self.uid, self.gid)
 
     def blocked_by(self, path: Path) -> Path | None:
         """

@@ -64,7 +64,7 @@ def join(data_dir: Path, programs: Path | None, settings: Mapping[str, str], dea
     cluster = Cluster(data_dir, account_for(data_dir, data_dir / "cluster"))
     try:
         data_dir.mkdir(mode=0o755 if cluster.account.is_other else 0o700, parents=True, exist_ok=True)
-        if blocked := cluster.account.blocked_by(data_dir):
+        if cluster.account.is_other and (blocked := cluster.account.blocked_by(data_dir)):
             raise cluster.fail(
                 f"it would run as user {cluster.account.name}, who may not enter {blocked}: give a data_dir that this user can reach, "
                 f"such as one below /var/lib, or allow it (chmod o+x {blocked})"

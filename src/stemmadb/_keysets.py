@@ -32,7 +32,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.sql import coercions, operators, roles
-from sqlalchemy.sql.elements import BinaryExpression, BindParameter
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, _label_reference
 
 from stemmadb.errors import ValidationError
 
@@ -216,11 +216,12 @@ def _parse(asked: Any) -> tuple[ColumnElement[Any], bool, bool | None]:
     expression: Any = None if isinstance(asked, str) else coercions.expect(roles.OrderByRole, asked)
     descending = False
     nulls_first: bool | None = None
-    while isinstance(expression, UnaryExpression) and expression.modifier is not None:
-        descending = _DIRECTIONS.get(expression.modifier, descending)
-        nulls_first = _NULLS.get(expression.modifier, nulls_first)
-        expression = expression.element
-    if isinstance(expression, Label):
+    while isinstance(expression, UnaryExpression | _label_reference | Label):
+        modifier = getattr(expression, "modifier", None)
+        if isinstance(expression, UnaryExpression) and modifier is None:
+            break
+        descending = _DIRECTIONS.get(modifier, descending)
+        nulls_first = _NULLS.get(modifier, nulls_first)
         expression = expression.element
     if not isinstance(expression, ColumnElement):
         message = "order_by takes column expressions, each with asc() or desc() and nulls_first() or nulls_last() as needed"

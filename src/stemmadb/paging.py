@@ -121,9 +121,11 @@ class _Shape:
     def __init__(self, statement: Select[Any], order_by: Sequence[Any], everything: bool) -> None:
         self._statement = statement
         descriptions = statement.column_descriptions
-        tenants = [_selectable(item["entity"]) for item in descriptions if _is_tenant(item["entity"])]
+        # Columns of plain tables have no entity.
+        entities = [item.get("entity") for item in descriptions]
+        tenants = [_selectable(entity) for entity in entities if _is_tenant(entity)]
         self.is_tenant = bool(tenants)
-        self.is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is descriptions[0]["entity"]
+        self.is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
         self.width = len(descriptions)
         self.terms = keysets.terms_of(statement, order_by, () if everything else [table.c.workspace_id for table in tenants])
         self._pages: dict[tuple[tuple[bool, ...] | None, bool], Select[Any]] = {}
@@ -166,8 +168,9 @@ def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool)
     keys = [part._generate_cache_key() if isinstance(part, HasCacheKey) else None for part in (statement, *order_by)]
     if None in keys:
         # Something in it cannot be cached, a type of the host for example: built anew, with its values inside.
+        shape = _Shape(statement, order_by, everything)
         binds = [part for root in (statement, *order_by) for part in visitors.iterate(root) if isinstance(part, BindParameter)]
-        return _Shape(statement, order_by, everything), {bind.key: bind.effective_value for bind in binds if not bind.required}
+        return shape, {bind.key: bind.effective_value for bind in binds if not bind.required}
     binds = [bind for key in keys if key is not None for bind in key.bindparams]
     name = (everything, *[key.key for key in keys if key is not None])
     if name not in _shapes:

@@ -36,8 +36,8 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, _label_refe
 
 from stemmadb.errors import ValidationError
 
-_DIRECTIONS = {operators.asc_op: False, operators.desc_op: True}
-_NULLS = {operators.nulls_first_op: True, operators.nulls_last_op: False}
+_DIRECTIONS: dict[Any, bool] = {operators.asc_op: False, operators.desc_op: True}
+_NULLS: dict[Any, bool] = {operators.nulls_first_op: True, operators.nulls_last_op: False}
 
 # Rendered into the text: with a parameter PostgreSQL plans for a tenth of the table, and at most 200 texts can arise.
 FETCH = bindparam("page_fetch", type_=Integer(), literal_execute=True)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from stemmadb import _forests as forests
@@ -39,7 +39,7 @@ class Node(Generic[T]):
 
     def __iter__(self) -> Iterator["Node[T]"]:
         """Yield this node and all below it, each before its children. As deep as the tree is: nothing recurses."""
-        pending = [self]
+        pending: list[Node[T]] = [self]
         while pending:
             node = pending.pop()
             yield node
@@ -166,7 +166,7 @@ def _walk(
     statement: Callable[[forests.Forest, bool], Select[Any]],
     function: str,
     max_depth: int | None,
-) -> Sequence[Row[Any, Any]]:
+) -> Sequence[tuple[Any, Any]]:
     """Return the rows of a walk that starts at ``id``, each with the id of its parent."""
     if max_depth is not None and (isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 0):
         message = "max_depth is a number of levels, 0 or more; None for all of them"
@@ -176,7 +176,7 @@ def _walk(
     if max_depth is not None:
         values["max_depth"] = min(max_depth, _MOST_LEVELS)
     log.debug("%s of %s %s", function, entity.__name__, id)
-    rows = session.execute(statement(forest, max_depth is not None), values).all()
+    rows: Sequence[Any] = session.execute(statement(forest, max_depth is not None), values).all()
     if not rows:
         log.warning("%s %s was not found", entity.__name__, id)
         raise NotFoundError(entity.__name__, id)
@@ -185,13 +185,13 @@ def _walk(
 
 def _between(
     session: Session, entity: type[T], a: Id, b: Id, statement: Callable[[forests.Forest], Select[Any]], function: str
-) -> Sequence[Row[Any, Any]]:
+) -> Sequence[tuple[Any, Any]]:
     """Return the rows that a statement about two rows finds; none when they have nothing in common."""
     forest = forests.forest_of(entity)
     ends = {"a": forest.key(a), "b": forest.key(b)}
     values = forest.parameters(session, function, **ends)
     log.debug("%s of %s %s and %s", function, entity.__name__, a, b)
-    rows = session.execute(statement(forest), values).all()
+    rows: Sequence[Any] = session.execute(statement(forest), values).all()
     if not rows:
         found = set(session.scalars(forests.known(forest), values))
         for end in ends.values():

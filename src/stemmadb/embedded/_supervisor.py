@@ -10,19 +10,14 @@ Arguments: the file of the users' locks, the descriptor of a lock that says a su
 group id of the server (-1 for this process's own), and the postmaster's command line.
 """
 
-from __future__ import annotations
-
-import contextlib
+# A user waits until the postmaster runs, so what is not needed before is imported after. ctypes is needed in the child, and is here
+# because the child may have become a user who cannot read this Python's library.
 import ctypes
-import fcntl
 import os
-import signal
 import sys
-import threading
-import time
-from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_SIGINT = 2
 _PATIENCE_S = 60
 
 
@@ -34,15 +29,21 @@ def _run_postmaster(supervisor: int, uid: int, gid: int, argv: list[str]) -> Non
             os.setuid(uid)
         if sys.platform == "linux":
             # A killed supervisor would leave a server that nobody stops. Asked for after setuid, which clears it.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGINT, 0, 0, 0)
             if os.getppid() != supervisor:
                 os._exit(1)
         os.execv(argv[0], argv)  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error}\n".encode())
     finally:
         os._exit(127)
 
 
 def _stop_when_unused(users: int, postmaster: int) -> None:
+    import fcntl
+    import signal
+    import time
+
     fcntl.flock(users, fcntl.LOCK_EX)
     os.kill(postmaster, signal.SIGINT)
     time.sleep(_PATIENCE_S)
@@ -60,13 +61,18 @@ def main(users_path: str, alive: int, socket_dir: str, uid: int, gid: int, argv:
     postmaster = os.fork()
     if postmaster == 0:
         _run_postmaster(supervisor, uid, gid, argv)
+    import contextlib
+    import signal
+    import threading
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os.kill(postmaster, signal.SIGINT))
     users = os.open(users_path, os.O_RDWR)
     threading.Thread(target=_stop_when_unused, args=(users, postmaster), daemon=True).start()
     os.waitpid(postmaster, 0)
+    # A postmaster that was killed leaves its socket there.
     with contextlib.suppress(OSError):
-        Path(socket_dir).rmdir()
+        os.rmdir(socket_dir)  # noqa: PTH106
     # At once: the thread must not signal the postmaster's id after it was given to somebody else.
     os._exit(0)
 

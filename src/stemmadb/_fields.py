@@ -265,9 +265,15 @@ _LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 def _storable_text(value: Any) -> Any:
-    # Lone surrogates, the other thing that text cannot hold, are refused by pydantic itself.
-    if any("\0" in part for part in (value if isinstance(value, tuple) else (value or "",))):
-        raise ValueError("contains the character U+0000, which PostgreSQL cannot store in text")
+    for part in value if isinstance(value, tuple) else (value,):
+        if not isinstance(part, str):
+            continue
+        if "\0" in part:
+            raise ValueError("contains the character U+0000, which PostgreSQL cannot store in text")
+        try:
+            _ = part.isascii() or part.encode()
+        except UnicodeEncodeError:
+            raise ValueError("contains half of a surrogate pair, which PostgreSQL cannot store in text") from None
     return value
 
 

@@ -247,7 +247,8 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     def model_validate(cls, obj: Any, *, update: dict[str, Any] | None = None, **_options: Any) -> Self:
         """Return a new entity with the values of a mapping, or of the attributes of an object."""
         if not isinstance(obj, Mapping):
-            obj = {name: getattr(obj, name) for name in cls.model_fields if name not in cls.__generated__ and hasattr(obj, name)}
+            found = {name: getattr(obj, name) for name in cls.model_fields if name not in cls.__generated__ and hasattr(obj, name)}
+            obj = {name: value for name, value in found.items() if value is not None or name not in cls.__server_made__}
         return cls(**{**obj, **(update or {})})
 
     @classmethod
@@ -336,7 +337,7 @@ class SoftDelete(Entity):
 
 
 class Versioned(Entity):
-    """Mixin: saving an object that somebody changed since it was read raises VersionConflictError."""
+    """Mixin: an object whose row somebody changed since it was read cannot be saved; functions then raise VersionConflictError."""
 
     version: Mapped[int] = Field(default=1, ge=1)
     """Counts saves of this row, for optimistic locking. Starts at 1."""

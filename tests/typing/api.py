@@ -1,0 +1,89 @@
+"""
+What users of type checkers see. Never run: mypy and pyright read it.
+
+``assert_type`` states a type. ``type: ignore`` states an error: both checkers report an ignore that hides none.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_type
+from uuid import UUID
+
+from sqlalchemy import BinaryExpression, ColumnElement, ForeignKey, ForeignKeyConstraint, Row, UnaryExpression, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
+
+from stemmadb.accounts.entities import User, UserStatus
+from stemmadb.entity import Id, parse_id, parse_reference
+from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
+from stemmadb.evaluation.entities import Definition, Run, RunStatus, Transcript
+from stemmadb.packs import Pack, packs
+
+CONTENT = DefinitionContent(preamble="", template="")
+
+
+def columns_are_expressions() -> None:
+    assert_type(Definition.name, InstrumentedAttribute[str])
+    assert_type(Definition.name == "x", ColumnElement[bool])
+    assert_type(Definition.created_at.desc(), UnaryExpression[datetime])
+    assert_type(Definition.parent_id.is_(None), BinaryExpression[bool])
+    assert_type(Definition.name.ilike("%x%"), BinaryExpression[bool])
+    assert_type(Run.status.in_([RunStatus.PENDING]), BinaryExpression[bool])
+    undefer(Definition.content)
+    _ = Definition.nmae  # type: ignore  # a column that is not there
+
+
+def attributes_have_types(definition: Definition, run: Run, transcript: Transcript, user: User) -> None:
+    assert_type(definition.id, UUID)
+    assert_type(definition.workspace_id, UUID)
+    assert_type(definition.parent_id, UUID | None)
+    assert_type(definition.content, DefinitionContent)
+    assert_type(definition.content_hash, bytes | None)
+    assert_type(definition.created_at, datetime)
+    assert_type(run.status, RunStatus)
+    assert_type(run.config, RunConfig)
+    assert_type(run.config.models, tuple[str, ...])
+    assert_type(transcript.input_tokens, int | None)
+    assert_type(user.status, UserStatus)
+    definition.name = "another"
+    definition.depth = "3"  # type: ignore  # a string for a number
+
+
+def constructors_check_their_arguments() -> None:
+    Definition(name="trolley", content=CONTENT)
+    Definition(name="trolley", content=CONTENT, parent_id=None, message="first")
+    Definition(name="trolley")  # type: ignore  # content is missing
+    Definition(name="trolley", content=CONTENT, nmae="x")  # type: ignore  # misspelt
+    Definition(name=1, content=CONTENT)  # type: ignore  # a number for a string
+    Definition("trolley", CONTENT)  # type: ignore  # by position
+    Definition(name="trolley", content=CONTENT, content_hash=b"")  # type: ignore  # computed by the database
+
+
+def statements_are_typed(session: Session) -> None:
+    rows = session.execute(select(Definition.name, Definition.depth)).all()
+    assert_type(rows, Sequence[Row[str, int]])
+    assert_type(session.scalars(select(Definition)).all(), Sequence[Definition])
+    assert_type(session.scalars(select(Definition).options(undefer(Definition.content))).one(), Definition)
+    assert_type(session.get(User, UUID(int=0)), User | None)
+
+
+def keys_for_hosts() -> None:
+    assert_type(User.fk(), ForeignKey)
+    assert_type(Definition.fk(), ForeignKeyConstraint)
+
+
+def ids(given: Id) -> None:
+    assert_type(parse_id(given, "Definition"), UUID)
+    assert_type(parse_reference(given, "definition_id"), UUID)
+    parse_id(5, "Definition")  # type: ignore  # neither a UUID nor text
+
+
+def documents() -> None:
+    assert_type(load_definition_content({}), DefinitionContent)
+    assert_type(CONTENT.replace(template="x"), DefinitionContent)
+    RunConfig()  # type: ignore  # models are missing
+
+
+def the_packs() -> None:
+    assert_type(packs(), tuple[Pack, ...])

@@ -55,7 +55,15 @@ def connect(
     return _connect_embedded(workspace, data_dir or settings.data_dir, settings)
 
 
-def _connect_embedded(workspace: str | UUID | None, data_dir: Path | None, settings: Settings) -> Database:
+def connect_unmigrated(url: str | URL | None = None) -> Database:
+    """As connect(), but the embedded database is left at the schema that it has: for the commands that migrate."""
+    settings = load_settings()
+    if (url or settings.database_url) is not None:
+        return connect(url, settings=settings)
+    return _connect_embedded(None, settings.data_dir, settings, migrate=False)
+
+
+def _connect_embedded(workspace: str | UUID | None, data_dir: Path | None, settings: Settings, *, migrate: bool = True) -> Database:
     from stemmadb import _heads, _health, embedded
 
     server = embedded.start(data_dir)
@@ -65,6 +73,8 @@ def _connect_embedded(workspace: str | UUID | None, data_dir: Path | None, setti
     except BaseException:
         server.close()
         raise
+    if not migrate:
+        return db
     try:
         if _heads.pending(_health.installed_heads(db.direct_url)):
             from stemmadb import migrations

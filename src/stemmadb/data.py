@@ -44,7 +44,11 @@ def explain(error: pydantic.ValidationError, noun: str) -> StemmaError:
         if isinstance(cause, StemmaError):
             return cause
         field = ".".join(map(str, item["loc"])) or None
-        message = f"{noun} {field} is required" if item["type"] == "missing" else f"{noun} {field or 'value'}: {item['msg']}"
+        message = (
+            f"{noun} {field} is required"
+            if item["type"] == "missing"
+            else f"{noun} {field or 'value'}: {item['msg'].removeprefix('Value error, ')}"
+        )
         problems.append((field, message))
     field, message = problems[0]
     return ValidationError(message, field=field, details=tuple(text for _, text in problems))

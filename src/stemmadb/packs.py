@@ -30,8 +30,9 @@ class Pack:
         branch: its migration branch; its name, but for the packs that share ``base``.
         requires: the packs that its tables refer to.
         entities: its tables, each after those that it refers to where that is possible.
-        seeds: where its seed data is made, as ``module:name``; imported when seeds run.
-        commands: its group of commands, as ``module:name``; imported when the command line starts. None for a pack without.
+        seeds: where its seeds stand, each a tuple of ``stemmadb.seeding.Seed``, as ``module:name``; imported when seeds run.
+        commands: what adds its commands, a function of the command line's Typer application, as ``module:name``; imported when the command
+            line starts. None for a pack without.
     """
 
     name: str

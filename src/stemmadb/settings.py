@@ -144,7 +144,7 @@ def load_settings() -> Settings:
     except pydantic.ValidationError as error:
         # The input may hold a password: only the variable's name and the rule are repeated.
         reasons = [
-            f"{_VARIABLES.get(str(item['loc'][0]), item['loc'][0]) if item['loc'] else 'settings'}: {item['msg']}"
+            f"{_VARIABLES.get(str(item['loc'][0]), item['loc'][0]) if item['loc'] else 'settings'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         ]
         raise ConfigurationError("; ".join(reasons)) from None

@@ -24,6 +24,6 @@ PACK = Pack(
         entities.SecurityEvent,
         entities.AuditLog,
     ),
-    seeds=("stemmadb.accounts.seed",),
-    commands="stemmadb.accounts.commands:app",
+    seeds=("stemmadb.accounts.seed:SEEDS",),
+    commands="stemmadb.accounts.commands:register",
 )

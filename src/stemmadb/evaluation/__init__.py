@@ -25,6 +25,6 @@ PACK = Pack(
         entities.Cohort,
         entities.AnalysisResult,
     ),
-    seeds=("stemmadb.evaluation.seed",),
-    commands="stemmadb.evaluation.commands:app",
+    seeds=("stemmadb.evaluation.seed:SEEDS",),
+    commands="stemmadb.evaluation.commands:register",
 )

@@ -10,6 +10,6 @@ PACK = Pack(
     branch="base",
     requires=("accounts",),
     entities=(entities.Workspace, entities.WorkspaceMember, entities.AIProviderConfig, entities.ApprovalItem),
-    seeds=("stemmadb.workspaces.seed",),
-    commands="stemmadb.workspaces.commands:app",
+    seeds=("stemmadb.workspaces.seed:SEEDS",),
+    commands="stemmadb.workspaces.commands:register",
 )

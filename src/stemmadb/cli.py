@@ -1,0 +1,263 @@
+"""The command line: ``stemmadb``. Packs add their commands through their entry points."""
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stemmadb import __version__
+from stemmadb._console import AsJson, Url, err, fail_for, open_database, output, refuse_in_production
+from stemmadb.errors import ConfigurationError, StemmaError
+
+app = typer.Typer(
+    name="stemmadb", no_args_is_help=True, add_completion=False, help="Typed data access for PostgreSQL.", rich_markup_mode=None
+)
+migrate = typer.Typer(no_args_is_help=True, help="Bring the schema to this release, and back.")
+seed = typer.Typer(no_args_is_help=True, help="What a database starts with.")
+app.add_typer(migrate, name="migrate")
+app.add_typer(seed, name="seed")
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Packs = Annotated[list[str] | None, typer.Option("--packs", help="Only these packs, and what they need. Default: all.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"stemmadb {__version__}")
+        raise typer.Exit
+
+
+# -------------------------------------------------------------------------------------------------------------- the server
+
+
+@app.command()
+def health(url: Url = None, as_json: AsJson = False) -> None:
+    """Say whether the database can be used now. Exit code 1 when it cannot."""
+    with open_database(url) as db:
+        found = db.health()
+    said = f"ok: PostgreSQL {found.server_version}, {found.latency_ms:.1f} ms" if found.ok else f"not ok: {found.error}"
+    output(asdict(found), as_json, lambda: print(said))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def pg(context: typer.Context, tool: Annotated[str, typer.Argument(help="psql, pg_dump, pg_restore, ...")]) -> None:
+    """Run a PostgreSQL program on the embedded server: stemmadb pg psql -c 'SELECT 1'."""
+    from stemmadb import embedded
+    from stemmadb.settings import load_settings
+
+    settings = load_settings()
+    if settings.database_url is not None:
+        raise ConfigurationError("pg is for the embedded server, and DATABASE_URL is set: run the program with its own options")
+    server = embedded.start(settings.data_dir)
+    embedded.prepare(server)
+    program = server.bindir / tool
+    if not program.exists():
+        raise ConfigurationError(f"there is no program {tool} beside the embedded server")
+    # The lock that keeps the server running is inherited by the program that takes this process's place.
+    os.set_inheritable(server._users, True)
+    os.execve(program, [str(program), *context.args], server.tool_environment(tool))  # noqa: S606
+
+
+# -------------------------------------------------------------------------------------------------------------- migrations
+
+
+@migrate.command()
+def up(url: Url = None, packs: Packs = None) -> None:
+    """Migrate to the newest schema. Several at once: one works, the others wait."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        before = migrations.status(db).pending
+        migrations.upgrade(db, packs)
+        after = migrations.status(db).pending
+    done = [revision for revision in before if revision not in after]
+    print(f"applied {', '.join(done)}" if done else "nothing to do: the schema is up to date")
+
+
+@migrate.command()
+def down(
+    target: Annotated[str, typer.Argument(help="evaluation_0001, evaluation@base, evaluation@-1")],
+    url: Url = None,
+    yes: Yes = False,
+    with_dependents: Annotated[bool, typer.Option("--with-dependents", help="Undo what is built on it, too.")] = False,
+) -> None:
+    """Undo revisions: what they made is dropped, rows included."""
+    from stemmadb import migrations
+
+    refuse_in_production(yes, f"undo the schema down to {target}")
+    with open_database(url, migrate=False) as db:
+        migrations.downgrade(db, target, with_dependents=with_dependents)
+    print(f"undone down to {target}")
+
+
+@migrate.command("status")
+def migrate_status(url: Url = None, as_json: AsJson = False) -> None:
+    """Say which revisions the database has, and which are still to run."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        found = migrations.status(db)
+
+    def show() -> None:
+        table = Table("branch", "installed", "newest", "to run")
+        for branch in found.branches:
+            table.add_row(branch.branch, branch.installed or "-", branch.head, ", ".join(branch.pending) or "-")
+        Console().print(table)
+
+    output({**asdict(found), "up_to_date": found.up_to_date}, as_json, show)
+
+
+@migrate.command()
+def check(url: Url = None, as_json: AsJson = False) -> None:
+    """Compare entities, revisions and database. Exit code 1 when something differs."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        found = migrations.check(db)
+
+    def show() -> None:
+        for finding in found.findings:
+            print(f"{finding.severity}: {finding.object}: {finding.message} ({finding.code})")
+        print("ok: entities, revisions and database agree" if found.ok else f"{len(found.findings)} findings")
+
+    output({**asdict(found), "ok": found.ok}, as_json, show)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@migrate.command()
+def sql(target: Annotated[str, typer.Argument()] = "heads") -> None:
+    """Print the SQL of a migration. Needs no database."""
+    from stemmadb import migrations
+
+    print(migrations.sql(target))
+
+
+@migrate.command()
+def history(as_json: AsJson = False) -> None:
+    """List the revisions that this release ships."""
+    from stemmadb import migrations
+
+    found = migrations.history()
+
+    def show() -> None:
+        table = Table("revision", "phase", "why")
+        for revision in found:
+            table.add_row(revision.revision, revision.phase, revision.why)
+        Console().print(table)
+
+    output([asdict(revision) for revision in found], as_json, show)
+
+
+@migrate.command()
+def new(
+    branch: Annotated[str, typer.Argument(help="the pack's branch")],
+    why: Annotated[str, typer.Argument(help="why; its words become the file's name")],
+    url: Url = None,
+    phase: Annotated[Literal["expand", "contract"], typer.Option(help="contract takes away what the release before uses")] = "expand",
+    empty: Annotated[bool, typer.Option("--empty", help="Without statements, to be written by hand.")] = False,
+) -> None:
+    """Write a revision with what the entities have and the database has not."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        made = migrations.new(db, why, branch=branch, phase=phase, empty=empty)
+    print(made if made is not None else "nothing to write: entities and database agree")
+
+
+@migrate.command()
+def reset(
+    url: Url = None,
+    yes: Yes = False,
+    no_seed: Annotated[bool, typer.Option("--no-seed", help="Leave the new schema empty.")] = False,
+) -> None:
+    """Drop everything and begin anew, with the seeds of the profile dev. For development."""
+    from stemmadb import migrations, seeding
+
+    refuse_in_production(yes, "drop every table of stemmadb, with its rows")
+    with open_database(url, migrate=False) as db:
+        migrations.downgrade(db, "base@base", with_dependents=True)
+        migrations.upgrade(db)
+        if not no_seed:
+            seeding.run(db, "dev")
+    print("the schema is new" + ("" if no_seed else ", with the seeds of the profile dev"))
+
+
+@migrate.command()
+def roles(url: Url = None, login: Annotated[str | None, typer.Option(help="The login that the application uses.")] = None) -> None:
+    """Make stemma_owner, stemma_app and stemma_maintenance, and give them their rights. Needs CREATEROLE."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        made = migrations.roles(db, login=login)
+    print(f"made {', '.join(made)}" if made else "the roles were there; their rights are renewed")
+
+
+# ------------------------------------------------------------------------------------------------------------------- seeds
+
+Profile = Annotated[str, typer.Option("--profile", help="dev, qa, prod, demo or test")]
+
+
+@seed.command("run")
+def seed_run(profile: Profile = "dev", url: Url = None, as_json: AsJson = False) -> None:
+    """Apply the seeds of a profile; twice is as once."""
+    from stemmadb import seeding
+
+    with open_database(url) as db:
+        report = seeding.run(db, profile)
+
+    def show() -> None:
+        for module, counts in report.applied.items():
+            print(f"{module}: {', '.join(f'{count} {table}' for table, count in counts.items())}")
+        for module in report.unchanged:
+            print(f"{module}: unchanged")
+        if any("users" in counts for counts in report.applied.values()):
+            err("seeded users have no password: set one, or sign in another way")
+
+    output(asdict(report), as_json, show)
+
+
+@seed.command("status")
+def seed_status(profile: Annotated[str | None, typer.Option("--profile")] = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Say which seed modules are applied, pending, or changed since."""
+    from stemmadb import seeding
+
+    with open_database(url) as db:
+        found = seeding.status(db, profile)
+
+    def show() -> None:
+        table = Table("profile", "module", "state", "applied at")
+        for row in found:
+            table.add_row(row.profile, row.module, row.state, "-" if row.applied_at is None else f"{row.applied_at:%Y-%m-%d %H:%M}")
+        Console().print(table)
+
+    output([asdict(row) for row in found], as_json, show)
+
+
+# ------------------------------------------------------------------------------------------------------------------- start
+
+
+def main() -> NoReturn:
+    """Run the command line. Every error of the library is one line on stderr and exit code 1."""
+    from stemmadb.packs import packs
+
+    try:
+        for pack in packs():
+            register = pack.load_commands()
+            if register is not None:
+                register(app)
+        app(standalone_mode=True)
+    except StemmaError as error:
+        fail_for(error)
+    except BrokenPipeError:
+        # The reader has left, as head does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)

@@ -56,10 +56,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create(server: Server, owner: str = "stemma_owner") -> Place:
+def _create(server: Server, template: str = "template0") -> Place:
     name = f"m{uuid4().hex[:12]}"
     with psycopg.connect(server._superuser_conninfo(), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0").format(sql.Identifier(name), sql.Identifier(owner)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER stemma_owner TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
     return Place(server, name, server.owner_url(name))
 
 
@@ -78,11 +80,21 @@ def empty(server: Server) -> Iterator[Place]:
         _drop(place)
 
 
+@pytest.fixture(scope="session")
+def _template(server: Server) -> str:
+    place = _create(server)
+    migrations.upgrade(place)
+    return place.name
+
+
 @pytest.fixture
-def migrated(empty: Place) -> Place:
+def migrated(server: Server, _template: str) -> Iterator[Place]:
     """A database at the newest revisions."""
-    migrations.upgrade(empty)
-    return empty
+    place = _create(server, _template)
+    try:
+        yield place
+    finally:
+        _drop(place)
 
 
 @pytest.fixture

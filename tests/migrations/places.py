@@ -85,3 +85,7 @@ class Revisions:
             f"from alembic import op\n\n{assignments}\n\n\ndef upgrade():\n    {upgrade}\n\n\ndef downgrade():\n    {downgrade}\n"
         )
         return path
+
+    def forget(self) -> None:
+        """Let the library read the files again, after one was changed."""
+        _heads.forget()

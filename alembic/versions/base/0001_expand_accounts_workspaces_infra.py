@@ -579,7 +579,7 @@ def upgrade() -> None:
     for table in _VERSIONED:
         _trigger(table, "bump_version", "UPDATE", "stemma_bump_version")
     for table in _APPEND_ONLY:
-        _trigger(table, "append_only", "UPDATE OR DELETE", "stemma_append_only")
+        _trigger(table, "append_only", "DELETE OR UPDATE", "stemma_append_only")
     for table in _TENANT:
         _policy(table, f"workspace_id = {_WORKSPACE}")
     for table in _WORKSPACE_OR_NONE:

@@ -62,6 +62,9 @@ def explain(error: Exception, revision: str | None) -> StemmaError:
         return MigrationError(
             f"{said}: {cause.diag.message_detail}. Drop what depends on it first; nothing of this revision was undone", revision
         )
+    # What row_security = off turns a silently shortened result into.
+    if cause.diag.source_function == "check_enable_rls":
+        return MigrationError(f"{said}: change a tenant table workspace by workspace, with op.backfill", revision)
     if isinstance(cause, postgres.InsufficientPrivilege):
         return PermissionDeniedError("owner of the schema stemma", f"{said}: let DIRECT_URL log in as the owner of the schema stemma")
     if error.connection_invalidated or isinstance(cause, _GONE) or cause.sqlstate is None:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, MetaData, Table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from stemmadb.migrations._connection import SCHEMA
+from stemmadb.migrations._connection import SCHEMA, VERSION_TABLE
 from stemmadb.reports import Finding
 
 _SHADOW = "stemma_shadow"
@@ -61,6 +61,10 @@ _ENUMS = text(
      GROUP BY typname
     """
 )
+_TABLES = text(
+    "SELECT relname::text FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p', 'v', 'm') "
+    "AND relname <> :version_table"
+)
 _KINDS = {"column": _COLUMNS, "constraint": _CONSTRAINTS, "index": _INDEXES, "enum": _ENUMS}
 
 
@@ -79,12 +83,23 @@ def compare(connection: Connection, metadata: MetaData, tables: Collection[Table
     try:
         expected = _make(connection, metadata, tables)
         found = _read(connection, SCHEMA)
+        present = set(connection.scalars(_TABLES, {"schema": SCHEMA, "version_table": VERSION_TABLE}))
     except DBAPIError as error:
         return [Finding("entities_refused", "error", "entities", f"PostgreSQL refuses the tables of the entities: {error.orig}")]
     finally:
         transaction.rollback()
     names = {table.name for table in tables}
-    return [finding for kind in _KINDS for finding in _differences(kind, expected[kind], found[kind], names)]
+    return [
+        *(
+            Finding("missing_table", "error", name, "the entities have it, the database does not: write a revision")
+            for name in sorted(names - present)
+        ),
+        *(
+            Finding("extra_table", "error", name, "no entity describes it: write one, or keep your own tables in another schema")
+            for name in sorted(present - names)
+        ),
+        *(finding for kind in _KINDS for finding in _differences(kind, expected[kind], found[kind], names & present)),
+    ]
 
 
 def _make(connection: Connection, metadata: MetaData, tables: Collection[Table]) -> dict[str, dict[str, str]]:
@@ -117,7 +132,7 @@ def _differences(kind: str, expected: dict[str, str], found: dict[str, str], tab
     findings = []
     for name in sorted(expected.keys() | found.keys()):
         table = name.partition(".")[0]
-        if kind != "enum" and name not in expected and table not in tables:
+        if kind != "enum" and table not in tables:
             continue
         want, have = expected.get(name), found.get(name)
         if have is None:

@@ -19,7 +19,7 @@ def branches_of(names: Collection[str] | None) -> tuple[str, ...]:
         names: packs or branches; None means every branch of this release.
 
     Raises:
-        ValidationError: there is no such pack.
+        ValidationError: there is no such pack, or it brings no migrations.
     """
     shipped = _heads.branches()
     if names is None:
@@ -28,9 +28,10 @@ def branches_of(names: Collection[str] | None) -> tuple[str, ...]:
     if not set(names) <= by_pack.keys():
         from stemmadb.packs import packs
 
-        by_pack |= {pack.name: pack.branch for pack in packs()}
+        by_pack |= {pack.name: pack.branch for pack in packs() if pack.branch in by_pack}
     if unknown := sorted(set(names) - by_pack.keys()):
-        raise ValidationError(f"there is no pack {', '.join(unknown)}: the packs are {', '.join(sorted(by_pack))}", "packs")
+        known = ", ".join(sorted(by_pack))
+        raise ValidationError(f"there are no migrations of a pack {', '.join(unknown)}: the packs are {known}", "packs")
     chosen = {by_pack[name] for name in names}
     return tuple(branch for branch in shipped if branch in chosen)
 

@@ -63,7 +63,7 @@ class ConstraintViolationError(ValidationError):
         place = f" in {column}" if column else ""
         rule = f"rule {constraint}" if constraint else "a rule of the table"
         super().__init__(message or f"A value{place} breaks {rule}: correct it and send it again", column)
-        self.args = (constraint, column, message)
+        self.args = (constraint, column, self.message)
         self.constraint = constraint
         self.column = column
 

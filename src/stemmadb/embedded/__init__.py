@@ -127,8 +127,8 @@ def start(
     Return a server over the cluster in *data_dir*: the one that runs, or a new one.
 
     It may be called by any number of processes and threads at once. Measured on two busy cores: 40 ms to start it, 0.4 s when the
-    cluster has to be made, 3 ms to join one that runs. Locks that the kernel owns say who uses it, so a process that is killed never keeps it alive.
-    Root runs it as the owner of the cluster, else as ``postgres`` or ``nobody``.
+    cluster has to be made, 3 ms to join one that runs. Locks that the kernel owns say who uses it, so a process that is killed
+    never keeps it alive. Root runs it as the owner of the cluster, else as ``postgres`` or ``nobody``.
 
     Args:
         data_dir: the folder of the cluster, its locks and its log, made if missing; None is ``stemmadb`` in the user's data

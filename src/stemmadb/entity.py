@@ -28,6 +28,7 @@ from sqlmodel._compat import finish_init
 from uuid_utils.compat import uuid7
 
 from stemmadb._entity_class import EntityMeta, LineageKey
+from stemmadb._entity_errors import generated, invalid
 from stemmadb._fields import (
     SCHEMA,
     Field,
@@ -151,25 +152,33 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     def __new__(cls, *_args: Any, **_values: Any) -> Self:
         # What pydantic's own does, without its detours: loading a row costs a quarter less.
         made = object.__new__(cls)
-        _set_fields(made, set())
         _set_extra(made, None)
         _set_private(made, None)
         return made
 
-    if not TYPE_CHECKING:  # the parameters come from the columns (PEP 681)
+    if not TYPE_CHECKING:
 
+        def __getattr__(self, name: str) -> Any:
+            # Of a row, what was loaded counts as set. Made when it is first asked for: most rows are only read.
+            if name != "__pydantic_fields_set__":
+                return super().__getattr__(name)
+            loaded = type(self).model_fields.keys() & self.__dict__.keys()
+            _set_fields(self, loaded)
+            return loaded
+
+        # The parameters come from the columns (PEP 681).
         def __init__(self, **values: Any) -> None:
             cls = type(self)
             if not finish_init.get() or not cls.model_config.get("table"):
                 return
             if computed := cls.__generated__ & values.keys():
-                raise _generated(cls, min(computed))
+                raise generated(cls.__name__, min(computed))
             kept = self.__dict__  # holds SQLAlchemy's state; pydantic puts a new dictionary in its place
             try:
                 cls.__pydantic_validator__.validate_python(values, self_instance=self)
                 fields = self.__dict__
             except pydantic.ValidationError as error:
-                raise _invalid(cls.__name__, error) from None
+                raise invalid(cls.__name__, error) from None
             finally:
                 _set_attribute(self, "__dict__", kept)
             given, server_made = self.__pydantic_fields_set__, cls.__server_made__
@@ -191,7 +200,7 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
         try:
             value = check(value)
         except pydantic.ValidationError as error:
-            raise _invalid(cls.__name__, error, name) from None
+            raise invalid(cls.__name__, error, name) from None
         _set_attribute(self, name, value)
 
     @classmethod
@@ -201,7 +210,7 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
         if field is None:
             raise AttributeError(f"{cls.__name__} has no column {name!r}")
         if name in cls.__generated__:
-            raise _generated(cls, name)
+            raise generated(cls.__name__, name)
         annotation: Any = field.rebuild_annotation()
         check = cls.__checks__[name] = TypeAdapter(annotation).validator.validate_python
         return check
@@ -364,26 +373,6 @@ def lineage_key(parent: str, root: str, parent_depth: str) -> Any:
         parent_depth: the column with the parent's depth.
     """
     return LineageKey(parent, root, parent_depth)
-
-
-# -------------------------------------------------------------------------------------------------------------- errors
-
-
-def _invalid(entity: str, error: pydantic.ValidationError, field: str | None = None) -> ValidationError:
-    """Return our error for pydantic's: the first reason as the message, every reason in the details, no value anywhere."""
-    places: list[tuple[str, ...]] = []
-    reasons: list[str] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        places.append(tuple(str(part) for part in ((field,) if field else ()) + fault["loc"]))
-        reasons.append(fault["msg"].removeprefix("Value error, "))
-    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-    where = ".".join((entity, *places[0]))
-    details = ["/" + "/".join(place) + f": {reason}" for place, reason in zip(places, reasons, strict=True)]
-    return ValidationError(f"{where}: {reasons[0]}{more}", places[0][0] if places[0] else None, details)
-
-
-def _generated(entity: type[Entity], name: str) -> ValidationError:
-    return ValidationError(f"{entity.__name__}.{name} is computed by the database and cannot be set", name)
 
 
 # ------------------------------------------------------------------------------------------------------------- mappers

@@ -504,6 +504,7 @@ def test_a_dump_refuses_what_was_not_fetched(session: Session) -> None:
     assert error.field == "content"
     assert "undefer(Definition.content)" in str(error)
     dumped = read.model_dump(exclude={"content"})
+    assert dumped == read.model_dump(exclude={"content"}, exclude_unset=True)
     assert list(dumped) == [column.key for column in Definition.__table__.columns if column.key != "content"]
     assert json.loads(read.model_dump_json(exclude={"content"}))["content_hash"] == read.content_hash.hex()
 

@@ -38,6 +38,11 @@ class Revision:
     depends_on: tuple[str, ...]
     doc: str
 
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The revisions that it is built on."""
+        return self.depends_on if self.down_revision is None else (*self.depends_on, self.down_revision)
+
 
 class Mismatch(NamedTuple):
     """What this release needs and what the database has, for ``SchemaOutOfDateError``."""
@@ -111,7 +116,7 @@ def covered(found: Collection[str]) -> dict[str, int]:
         branch, number = _parse(id)
         reached[branch] = max(number, reached.get(branch, 0))
         if id in known:
-            waiting |= {*known[id].depends_on, *([known[id].down_revision] if known[id].down_revision else [])} - seen
+            waiting |= set(known[id].before) - seen
         elif branch in newest:
             waiting |= {newest[branch]} - seen
     return reached
@@ -165,7 +170,7 @@ def pending(found: Collection[str], wanted: Iterable[str] | None = None) -> list
     def visit(revision: Revision) -> None:
         if reached.get(revision.branch, 0) >= revision.number or (unknown and revision.branch not in named and revision.branch == BASE):
             return
-        for id in (*revision.depends_on, *([revision.down_revision] if revision.down_revision else [])):
+        for id in revision.before:
             visit(known[id])
         ordered.setdefault(revision.id)
 
@@ -174,6 +179,21 @@ def pending(found: Collection[str], wanted: Iterable[str] | None = None) -> list
         if chosen is None or revision.branch in chosen:
             visit(revision)
     return list(ordered)
+
+
+def without_contract(todo: Collection[str]) -> list[str]:
+    """
+    Leave out contract revisions, and what is built on them.
+
+    Args:
+        todo: revisions in the order in which they can run.
+    """
+    known = revisions()
+    left: set[str] = set()
+    for id in todo:
+        if known[id].phase == "contract" or left & set(known[id].before):
+            left.add(id)
+    return [id for id in todo if id not in left]
 
 
 def dependents(id: str, among: Collection[str]) -> list[str]:
@@ -190,7 +210,7 @@ def dependents(id: str, among: Collection[str]) -> list[str]:
     while grew:
         grew = False
         for revision in known.values():
-            if revision.id not in gone and gone & {revision.down_revision, *revision.depends_on}:
+            if revision.id not in gone and gone & set(revision.before):
                 gone.add(revision.id)
                 grew = True
     return [revision for revision in reversed(list(known)) if revision in gone and revision != id and revision in among]

@@ -1,5 +1,6 @@
 """The command line: ``stemmadb``. Packs add their commands through their entry points."""
 
+import functools
 import os
 import sys
 from dataclasses import asdict
@@ -69,16 +70,34 @@ def pg(context: typer.Context, tool: Annotated[str, typer.Argument(help="psql, p
 
 
 @migrate.command()
-def up(url: Url = None, packs: Packs = None) -> None:
+def up(
+    url: Url = None,
+    packs: Packs = None,
+    phase: Annotated[Literal["expand"] | None, typer.Option(help="expand leaves what the release before still uses")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+) -> None:
     """Migrate to the newest schema. Several at once: one works, the others wait."""
     from stemmadb import migrations
 
     with open_database(url, migrate=False) as db:
         before = migrations.status(db).pending
-        migrations.upgrade(db, packs)
+        if dry_run:
+            print(f"would apply {', '.join(before)}" if before else "nothing to do: the schema is up to date")
+            return
+        migrations.upgrade(db, packs, phase=phase)
         after = migrations.status(db).pending
     done = [revision for revision in before if revision not in after]
     print(f"applied {', '.join(done)}" if done else "nothing to do: the schema is up to date")
+
+
+@migrate.command()
+def stamp(target: Annotated[str, typer.Argument(help="base_0001, evaluation@head, heads")], url: Url = None) -> None:
+    """Record that the database has a revision, without running it: after a restore without the version table."""
+    from stemmadb import migrations
+
+    with open_database(url, migrate=False) as db:
+        migrations.stamp(db, target)
+    print(f"recorded {target}")
 
 
 @migrate.command()
@@ -244,16 +263,22 @@ def seed_status(profile: Annotated[str | None, typer.Option("--profile")] = None
 # ------------------------------------------------------------------------------------------------------------------- start
 
 
-def main() -> NoReturn:
-    """Run the command line. Every error of the library is one line on stderr and exit code 1."""
+@functools.cache
+def application() -> typer.Typer:
+    """Return the command line with the commands of every installed pack."""
     from stemmadb.packs import packs
 
+    for pack in packs():
+        register = pack.load_commands()
+        if register is not None:
+            register(app)
+    return app
+
+
+def main() -> NoReturn:
+    """Run the command line. Every error of the library is one line on stderr and exit code 1."""
     try:
-        for pack in packs():
-            register = pack.load_commands()
-            if register is not None:
-                register(app)
-        app(standalone_mode=True)
+        application()()
     except StemmaError as error:
         fail_for(error)
     except BrokenPipeError:

@@ -25,7 +25,9 @@ from stemmadb.errors import MissingDependencyError
 
 
 def _versions() -> list[Any]:
-    """Return the newest version, and each older one whose programs are installed."""
+    """Return the version that STEMMADB_TEST_PG names; else the newest one, and each older one whose programs are installed."""
+    if (wanted := os.environ.get("STEMMADB_TEST_PG", "")).isdigit():
+        return [pytest.param(int(wanted), id=f"postgresql{wanted}")]
     found = []
     for major in (17, 16):
         with contextlib.suppress(MissingDependencyError):
@@ -42,10 +44,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     Not the one of the other tests, because these rename roles; and not in pytest's folder, which other runs of pytest close to the
     server's own account.
     """
+    try:
+        programs = embedded.bindir(request.param)
+    except MissingDependencyError:
+        pytest.skip(f"the programs of PostgreSQL {request.param} are not installed")
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="stemmadb-migrations-", dir=memory if os.access(memory, os.W_OK) else None))
     folder.chmod(0o755)
-    programs = embedded.bindir(request.param)
     with embedded.start(folder / "data", durable=False, bindir=programs, settings={"max_connections": "60"}) as started:
         embedded.prepare(started, "postgres")
         yield started

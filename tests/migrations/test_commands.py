@@ -48,6 +48,18 @@ def test_a_pack_brings_what_it_depends_on(empty: Place) -> None:
     assert migrations.status(empty).up_to_date
 
 
+@pytest.mark.requirement("EC-122")
+def test_the_expand_phase_stops_before_what_takes_away(migrated: Place, revisions: Revisions) -> None:
+    """Before a deployment only expand revisions run; after it, the rest, with what is built on it."""
+    for phase in ("expand", "contract", "expand"):
+        revisions.add("evaluation", "op.execute('SELECT 1')", phase=phase)
+    revisions.add("base", "op.execute('SELECT 1')")
+    migrations.upgrade(migrated, phase="expand")
+    assert migrations.status(migrated).pending == ("evaluation_0003", "evaluation_0004")
+    migrations.upgrade(migrated)
+    assert migrations.status(migrated).up_to_date
+
+
 def test_an_unknown_pack_is_refused_before_anything_is_sent() -> None:
     """The message lists the packs that there are."""
     nowhere = make_url("postgresql+psycopg://nobody@127.0.0.1:1/none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Literal
 
 from alembic import command
 from sqlalchemy import Connection
@@ -23,7 +23,9 @@ from stemmadb.reports import BranchStatus, MigrationStatus, RevisionInfo
 _ATTEMPTS = 12
 
 
-def upgrade(db: HasDirectUrl, packs: Collection[str] | None = None, *, wait_s: float = 60.0) -> None:
+def upgrade(
+    db: HasDirectUrl, packs: Collection[str] | None = None, *, phase: Literal["expand"] | None = None, wait_s: float = 60.0
+) -> None:
     """
     Bring a database to the schema of this release.
 
@@ -33,6 +35,7 @@ def upgrade(db: HasDirectUrl, packs: Collection[str] | None = None, *, wait_s: f
     Args:
         db: migrated over its ``direct_url``, as the owner of the schema.
         packs: names of packs or branches; what they depend on comes along. None means every pack of this release.
+        phase: ``expand`` stops before the first contract revision, which takes away what the release before uses; None runs them all.
         wait_s: how long to wait for another migrator, in seconds.
 
     Raises:
@@ -44,6 +47,8 @@ def upgrade(db: HasDirectUrl, packs: Collection[str] | None = None, *, wait_s: f
     chosen = branches_of(packs)
     with migrating(db, wait_s=wait_s) as connection:
         todo = _to_run(found(connection), chosen)
+        if phase == "expand":
+            todo = _heads.without_contract(todo)
         for id in todo:
             _run(connection, id, command.upgrade, id)
             log.info("applied %s", id)

@@ -15,7 +15,12 @@ from stemmadb._console import AsJson, Url, err, fail_for, open_database, output,
 from stemmadb.errors import ConfigurationError, StemmaError
 
 app = typer.Typer(
-    name="stemmadb", no_args_is_help=True, add_completion=False, help="Typed data access for PostgreSQL.", rich_markup_mode=None
+    name="stemmadb",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Typed data access for PostgreSQL.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 migrate = typer.Typer(no_args_is_help=True, help="Bring the schema to this release, and back.")
 seed = typer.Typer(no_args_is_help=True, help="What a database starts with.")

@@ -139,7 +139,7 @@ def test_raw_sql_without_a_workspace_sees_nothing(committed_db: Database, pair: 
     """SQL text gets past the first line; the policy shows it no row and lets it add none."""
     with committed_db.session() as session:
         assert session.scalar(text("SELECT count(*) FROM stemma.definitions")) == 0
-    with pytest.raises(Exception, match="workspace_id"), committed_db.engine.begin() as connection:
+    with pytest.raises(Exception, match="policy"), committed_db.engine.begin() as connection:
         connection.execute(text("INSERT INTO stemma.definitions (name, content) VALUES ('x', '{}')"))
 
 

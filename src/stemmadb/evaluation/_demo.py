@@ -90,7 +90,11 @@ def _show_key(db: Database, console: Console) -> None:
         owner = users.get(session, session.scalar(_OWNER, {"slug": WORKSPACE}))
         issued = api_keys.issue(session, owner.id, "demo", scopes=["evaluation:read"])
         identity = api_keys.verify(session, issued.token, required_scope="evaluation:read")
+        said = [
+            f"  issued   {issued.key.prefix}_… ending in {issued.key.last_four}; only its digest is stored",
+            f"  verified for {owner.email}, scopes {', '.join(sorted(identity.scopes))}; then taken back",
+        ]
         session.rollback()
     console.print("\n[bold]An API key[/bold]")
-    console.print(f"  issued   {issued.key.prefix}_… ending in {issued.key.last_four}; only its digest is stored", markup=False)
-    console.print(f"  verified for {owner.email}, scopes {', '.join(sorted(identity.scopes))}; then taken back", markup=False)
+    for line in said:
+        console.print(line, markup=False)

@@ -1,0 +1,5 @@
+"""``python -m stemmadb`` is ``stemmadb``."""
+
+from stemmadb.cli import main
+
+main()

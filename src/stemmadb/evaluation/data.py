@@ -117,7 +117,7 @@ class DefinitionTreeNode:
     definition: Definition
     depth: int
     """Levels below the node that was asked for."""
-    children: list["DefinitionTreeNode"] = field(default_factory=list)
+    children: list["DefinitionTreeNode"] = field(default_factory=list, repr=False)
     """By created_at, id."""
 
 
@@ -211,8 +211,11 @@ class AddReport:
     """What a bulk write did, with the ids in the order given."""
 
     inserted: int = 0
+    """New rows, those that supersede others included."""
     skipped: int = 0
+    """Items that were there already."""
     superseded: int = 0
+    """Rows that were invalidated to make room for new ones."""
     updated: int = 0
     ids: list[UUID] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from sqlalchemy import ColumnElement, Dialect, FromClause, Row, Select, inspect, select
+from sqlalchemy import Dialect, FromClause, Row, Select, SQLColumnExpression, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
@@ -22,7 +22,7 @@ from stemmadb import _keysets as keysets
 from stemmadb import tenancy
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
 from stemmadb.errors import ValidationError
-from stemmadb.query import query
+from stemmadb.query import AnySelect, query
 
 __all__ = ["Page", "page"]
 
@@ -59,9 +59,9 @@ class Page(Sequence[T], Generic[T]):
 @query
 def page(
     session: Session,
-    statement: Select[Any],
+    statement: AnySelect,
     *,
-    order_by: Sequence[ColumnElement[Any]],
+    order_by: Sequence[SQLColumnExpression[Any]],
     cursor: str | None = None,
     limit: int = 50,
     with_total: bool = False,
@@ -173,11 +173,12 @@ def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool)
         return shape, {bind.key: bind.effective_value for bind in binds if not bind.required}
     binds = [bind for key in keys if key is not None for bind in key.bindparams]
     name = (everything, *[key.key for key in keys if key is not None])
-    if name not in _shapes:
+    known = _shapes.get(name)
+    if known is None:
         if len(_shapes) >= _MAX_SHAPES:
             _shapes.clear()
-        _shapes[name] = (_Shape(statement, order_by, everything), [bind.key for bind in binds])
-    shape, names = _shapes[name]
+        known = _shapes[name] = (_Shape(statement, order_by, everything), [bind.key for bind in binds])
+    shape, names = known
     return shape, {name: bind.effective_value for name, bind in zip(names, binds, strict=True) if not bind.required}
 
 

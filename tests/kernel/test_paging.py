@@ -16,11 +16,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 
 from stemmadb import _keysets as keysets
 from stemmadb.accounts.entities import User
+from stemmadb.database import Database
 from stemmadb.errors import InvalidCursorError, ValidationError, WorkspaceNotSetError
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
 from stemmadb.paging import Page, page
-from stemmadb.testing import assert_max_queries, count_queries
+from stemmadb.testing import assert_max_queries, count_queries, make_workspace
 
 pytestmark = pytest.mark.requirement("EC-155", "EC-157", "EC-186")
 
@@ -442,7 +443,7 @@ def test_values_and_types_of_filters_tell_lists_apart(items: Session) -> None:
         page(items, select(Item).where(Item.id.in_([0, 1, 3])), order_by=[Item.low.desc()], cursor=cursor)
 
 
-def test_a_cursor_is_good_in_its_workspace_only(db: Any, session: Session, workspace: uuid.UUID) -> None:
+def test_a_cursor_is_good_in_its_workspace_only(db: Database, session: Session, workspace: uuid.UUID) -> None:
     """A cursor from one workspace is refused in another, before anything is sent."""
     for number in range(2):
         session.add(Definition(name=f"d{number}", content=CONTENT))
@@ -451,11 +452,25 @@ def test_a_cursor_is_good_in_its_workspace_only(db: Any, session: Session, works
         page(other, select(Definition), order_by=[Definition.created_at.desc()], cursor=cursor)
 
 
-def test_tenant_rows_need_a_workspace(db: Any) -> None:
+def test_tenant_rows_need_a_workspace(db: Database) -> None:
     """Paging tenant rows in a session without a workspace is refused before anything is sent."""
     with db.session() as session, count_queries() as sent, pytest.raises(WorkspaceNotSetError, match=r"paging\.page"):
         page(session, select(Definition), order_by=[Definition.created_at])
     assert sent.count == 0
+
+
+def test_pages_across_all_workspaces(committed_db: Database) -> None:
+    """Maintenance pages through the rows of every workspace; the workspace is then part of the key, and of what a cursor is good for."""
+    for slug in ("ours", "theirs"):
+        with committed_db.session(make_workspace(committed_db, slug)) as session:
+            session.add_all([Definition(name=f"{slug}{number}", content=CONTENT) for number in range(3)])
+    with committed_db.all_workspaces(reason="test") as session:
+        found = walk(session, select(Definition), [Definition.depth], 2)
+        cursor = cursor_of(session, select(Definition), [Definition.depth])
+    assert found == sorted(found, key=lambda row: (row.workspace_id, row.id))
+    assert len(found) == 6
+    with committed_db.session("ours") as session, pytest.raises(InvalidCursorError):
+        page(session, select(Definition), order_by=[Definition.depth], cursor=cursor)
 
 
 def test_a_page_is_a_sequence(items: Session) -> None:

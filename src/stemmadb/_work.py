@@ -159,4 +159,4 @@ def _took_effect(plan: Plan, xid: str, open_session: OpenSession, pause: Callabl
 def _backoff(attempt: int, end: float | None) -> float:
     """Return seconds to wait: 10 ms doubled each time up to a second, with jitter, never past the end."""
     seconds = min(1.0, 0.01 * 2**attempt) * random.uniform(0.5, 1.5)  # noqa: S311
-    return seconds if end is None else max(0.0, min(seconds, end - time.monotonic()))
+    return float(seconds if end is None else max(0.0, min(seconds, end - time.monotonic())))

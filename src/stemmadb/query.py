@@ -4,17 +4,18 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Column, CursorResult, Row, Select, TextClause, bindparam, select, text
+from sqlalchemy import Column, CursorResult, Row, Select, TextClause, TextualSelect, bindparam, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from stemmadb import tenancy
+from stemmadb._instances import Loader
 from stemmadb._sqlstates import translate
 from stemmadb.documents import DocumentColumn
 from stemmadb.entity import Entity
@@ -22,6 +23,9 @@ from stemmadb.entity import Entity
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Entity)
+
+AnySelect = Select[*tuple[Any, ...]]
+"""A SELECT of any number of columns or entities."""
 
 _FOREIGN = (SQLAlchemyError, psycopg.Error)
 # An object that the session holds already takes the values that the statement returned.
@@ -39,30 +43,28 @@ def tenant_query(fn: Callable[Concatenate[Session, P], R], /) -> Callable[Concat
 
 
 def _wrap(fn: Callable[Concatenate[Session, P], R], *, tenant: bool) -> Callable[Concatenate[Session, P], R]:
-    name = f"{fn.__module__.removeprefix('stemmadb.')}.{fn.__name__}"
-    wrapped: Any
-    if inspect.isgeneratorfunction(fn):
+    def answer(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if tenant:
+            tenancy.require(session, _name_of(made))
+        try:
+            return fn(session, *args, **kwargs)
+        except _FOREIGN as error:
+            # Their texts hold parameters and rows, secrets among them: the cause is not printed with ours.
+            raise translate(error) from None
 
-        @functools.wraps(fn)
-        def wrapped(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-            if tenant:
-                tenancy.require(session, name)
-            return _stream(cast("Iterator[Any]", fn(session, *args, **kwargs)))
+    def stream(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        if tenant:
+            tenancy.require(session, _name_of(made))
+        return _stream(cast("Iterator[Any]", fn(session, *args, **kwargs)))
 
-    else:
+    made: Any = functools.wraps(fn)(stream if inspect.isgeneratorfunction(fn) else answer)
+    made.__stemma_query__ = "tenant" if tenant else "global"
+    return cast("Callable[Concatenate[Session, P], R]", made)
 
-        @functools.wraps(fn)
-        def wrapped(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-            if tenant:
-                tenancy.require(session, name)
-            try:
-                return fn(session, *args, **kwargs)
-            except _FOREIGN as error:
-                # Their texts hold parameters and rows, secrets among them: the cause is not printed with ours.
-                raise translate(error) from None
 
-    wrapped.__stemma_query__ = "tenant" if tenant else "global"
-    return cast("Callable[Concatenate[Session, P], R]", wrapped)
+def _name_of(fn: Any) -> str:
+    # Asked for with each call: a function of a private module gets the name of the module that callers import only after it is made.
+    return f"{fn.__module__.removeprefix('stemmadb.')}.{fn.__name__}"
 
 
 def _stream(rows: Iterator[R]) -> Iterator[R]:
@@ -90,9 +92,22 @@ def guard(session: Session, entity: type[Entity], function: str) -> None:
         tenancy.require(session, function)
 
 
-@functools.cache
-def _by_id(entity: type[Any]) -> Select[Any]:
-    return select(entity).where(entity.id == bindparam("id"))
+class _Reading:
+    """How one row of an entity is read by its id; made once per entity."""
+
+    _made: ClassVar[dict[type[Entity], "_Reading"]] = {}
+
+    def __init__(self, entity: type[Entity]) -> None:
+        self.columns = _fetched(entity)
+        self.entity: AnySelect = select(entity).where(entity.id == bindparam("id"))
+        self.values: AnySelect = select(*(getattr(entity, column.key) for column in self.columns)).where(entity.id == bindparam("id"))
+
+    @classmethod
+    def of(cls, entity: type[Entity]) -> "_Reading":
+        found = cls._made.get(entity)
+        if found is None:
+            found = cls._made[entity] = cls(entity)
+        return found
 
 
 def read(session: Session, entity: type[E], id: UUID) -> E | None:
@@ -101,30 +116,21 @@ def read(session: Session, entity: type[E], id: UUID) -> E | None:
 
     An object that the session holds already is brought up to date, but for its deferred columns, which stay as they were fetched.
     """
+    reading = _Reading.of(entity)
     key: Any = (tenancy.workspace_of(session), id) if tenancy.is_tenant(entity) else id
     held = session.identity_map.get(identity_key(entity, key))
     if held is None:
-        return cast("E | None", session.scalars(_by_id(entity), {"id": id}).one_or_none())
+        return cast("E | None", session.scalars(reading.entity, {"id": id}).one_or_none())
     session.flush()
-    row = session.execute(_columns_by_id(entity), {"id": id}).one_or_none()
+    row = session.execute(reading.values, {"id": id}).one_or_none()
     if row is None:
         # Deleted meanwhile, by SQL that the session did not see.
         session.expunge(held)
         return None
     # Not session.refresh(): that forgets the values first, also of a row that turns out to be gone.
-    for column, value in zip(_fetched(entity), row, strict=True):
+    for column, value in zip(reading.columns, row, strict=True):
         set_committed_value(held, column.key, value)
-    return cast("E", held)
-
-
-@functools.cache
-def _fetched(entity: type[Entity]) -> tuple[Column[Any], ...]:
-    return tuple(column for column in entity.__table__.columns if not column.info.get("deferred"))
-
-
-@functools.cache
-def _columns_by_id(entity: type[Any]) -> Select[Any]:
-    return select(*(getattr(entity, column.key) for column in _fetched(entity))).where(entity.id == bindparam("id"))
+    return held
 
 
 class _Statement:
@@ -151,19 +157,24 @@ class RowStatement(_Statement):
 
     def all(self, session: Session, **parameters: Any) -> Sequence[Row[Any]]:
         """Return every row."""
-        return session.execute(self.text, self._parameters(session, parameters)).all()
+        return self._execute(session, parameters).all()
 
     def first(self, session: Session, **parameters: Any) -> Row[Any] | None:
         """Return the first row, or None."""
-        return session.execute(self.text, self._parameters(session, parameters)).first()
+        return self._execute(session, parameters).first()
 
     def scalar(self, session: Session, **parameters: Any) -> Any:
         """Return the first column of the first row, or None."""
-        return session.execute(self.text, self._parameters(session, parameters)).scalar()
+        return self._execute(session, parameters).scalar()
 
     def run(self, session: Session, **parameters: Any) -> int:
         """Execute, and return the number of rows that changed."""
-        return cast("CursorResult[Any]", session.execute(self.text, self._parameters(session, parameters))).rowcount
+        return self._execute(session, parameters).rowcount
+
+    def _execute(self, session: Session, parameters: dict[str, Any]) -> CursorResult[Any]:
+        filled = self._parameters(session, parameters)
+        # On the connection: what a session does around statements is about entities, and costs half as much as the statement itself.
+        return session.connection().execute(self.text, filled)
 
 
 class EntityStatement(_Statement, Generic[E]):
@@ -176,33 +187,53 @@ class EntityStatement(_Statement, Generic[E]):
         self._alias = alias
 
     @functools.cached_property
-    def select(self) -> Select[Any]:
-        """The statement as SQLAlchemy runs it; built on first use, when the mappers are complete."""
+    def _text(self) -> TextualSelect:
+        """The statement as it is sent; built on first use, when the mappers are complete."""
         rendered, columns = _columns_of(self.entity, self._alias)
-        body = text(self._source.replace("{columns}", rendered)).columns(*columns)
-        return cast("Select[Any]", select(self.entity).from_statement(body))
+        return text(self._source.replace("{columns}", rendered)).columns(*columns)
+
+    @functools.cached_property
+    def select(self) -> Select[Any]:
+        """The statement as SQLAlchemy's own loading runs it."""
+        return cast("Select[Any]", select(self.entity).from_statement(self._text))
+
+    @functools.cached_property
+    def _loader(self) -> Loader[E]:
+        return Loader(self.entity, _columns_of(self.entity, self._alias)[1])
 
     def all(self, session: Session, **parameters: Any) -> list[E]:
-        """Return every entity, in the statement's order."""
-        return list(session.scalars(self.select, self._parameters(session, parameters)))
+        """Return every entity, in the statement's order. An object that the session has already stays as it is."""
+        return self._load(session, parameters, fresh=False)
 
     def one_or_none(self, session: Session, **parameters: Any) -> E | None:
-        """Return the first entity, or None."""
-        return cast("E | None", session.scalars(self.select, self._parameters(session, parameters)).first())
+        """Return the first entity, or None. An object that the session has already stays as it is."""
+        return next(iter(self._load(session, parameters, fresh=False)), None)
 
     def write(self, session: Session, **parameters: Any) -> E | None:
         """Execute an INSERT, UPDATE or DELETE with RETURNING, and return the entity as it is now, or None when no row was touched."""
-        return cast("E | None", session.scalars(self.select, self._parameters(session, parameters), execution_options=_FRESH).first())
+        return next(iter(self._load(session, parameters, fresh=True)), None)
 
     def write_all(self, session: Session, **parameters: Any) -> list[E]:
         """As write, for every row, in the statement's order."""
-        return list(session.scalars(self.select, self._parameters(session, parameters), execution_options=_FRESH))
+        return self._load(session, parameters, fresh=True)
+
+    def _load(self, session: Session, parameters: dict[str, Any], *, fresh: bool) -> list[E]:
+        filled = self._parameters(session, parameters)
+        if self._loader.is_watched(session):
+            return list(session.scalars(self.select, filled, execution_options=_FRESH if fresh else {}))
+        connection = session.connection(bind_arguments={"mapper": self.entity})
+        return self._loader.load(session, connection.execute(self._text, filled).all(), fresh=fresh)
+
+
+def _fetched(entity: type[Entity]) -> list[Column[Any]]:
+    """Return the columns that are not deferred."""
+    return [column for column in entity.__table__.columns if not column.info.get("deferred")]
 
 
 def _columns_of(entity: type[Entity], alias: str | None) -> tuple[str, list[Column[Any]]]:
     """Return the columns that are not deferred, as SQL and as SQLAlchemy knows them; documents as text, which they are parsed from."""
     table = entity.__table__
-    columns = list(_fetched(entity))
+    columns = _fetched(entity)
     prefix = alias or table.name
     rendered = [
         f"CAST({prefix}.{column.name} AS text) AS {column.name}" if isinstance(column.type, DocumentColumn) else f"{prefix}.{column.name}"

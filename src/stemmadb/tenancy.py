@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Uuid, bindparam, column, event, text
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
-from sqlalchemy.orm.query import FromStatement
+from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.util import LoaderCriteriaOption
 
 from stemmadb.entity import WorkspaceEntity
@@ -242,7 +242,7 @@ def _filter(state: ORMExecuteState) -> None:
     if context is None:
         context = _bind(session)
     option = _criteria(context.workspace_id) if isinstance(context, WorkspaceContext) else _UNSET
-    state.statement = state.statement.options(option)  # type: ignore[attr-defined]
+    state.statement = state.statement.options(option)
 
 
 def _stamp(session: Session, _context: object, _instances: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, Unpack
 
 import pydantic
 import pydantic_core
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from stemmadb import errors
 from stemmadb.documents._dump import dump_json
@@ -17,6 +17,14 @@ from stemmadb.documents._steps import Raw, U, Upcaster, known_documents, registe
 from stemmadb.documents._values import FrozenDict, freeze
 
 D = TypeVar("D", bound="Document")
+
+
+def _whole(version: Any) -> Any:
+    """Refuse 2.0 for a version: a Literal takes it for 2, and the database takes it for malformed."""
+    if type(version) is not int:
+        raise ValueError("a version is a whole number from 0")
+    return version
+
 
 # The largest version that the database's stemma_document_version() tells from a malformed one.
 _MAX_VERSION = 999_999_999
@@ -130,6 +138,7 @@ class Document(DocumentPart):
             cls._complete = False
             field = cls.model_fields["schema_version"]
             field.annotation, field.default = Literal[version], version  # type: ignore[assignment]
+            field.metadata = [BeforeValidator(_whole)]
             known_documents.add(cls)
         super().__pydantic_init_subclass__(**kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
@@ -13,6 +14,9 @@ from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_d
 
 if TYPE_CHECKING:
     from stemmadb.documents._document import Document
+
+# What shows in a JSON text that a string may have to be escaped.
+_TO_ESCAPE = re.compile(rb"\\u00(?:00|1a)|\xef\xbf\xbd")
 
 
 def dump_json(document: Document) -> str:
@@ -28,10 +32,10 @@ def dump_json(document: Document) -> str:
         # A computed field would come back as an unknown key.
         text: bytes = serializer.to_json(document, exclude_computed_fields=True)
     except pydantic_core.PydanticSerializationError:
-        # A lone surrogate: no text in UTF-8 holds one.
+        # A lone surrogate in a value: no text in UTF-8 holds one. In a key it silently becomes U+FFFD.
         text = b"\\u0000"
-    if b"\\u0000" in text or b"\\u001a" in text:
-        text = pydantic_core.to_json(map_strings(document.model_dump(mode="json", exclude_computed_fields=True), escape))
+    if _TO_ESCAPE.search(text):
+        text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
     if len(text) > MAX_BYTES:
         raise errors.DocumentTooLargeError(None, None, None, len(text), MAX_BYTES)
     if is_too_deep(text):

@@ -27,7 +27,6 @@ _INSTEAD: dict[str, str] = {
     "dict": "Mapping[str, X]",
     "set": "tuple[X, ...]",
     "frozenset": "tuple[X, ...], since a set has no order and would be stored in another one each time",
-    "bytearray": "bytes",
     "MutableMapping": "Mapping[str, X]",
     "MutableSequence": "tuple[X, ...]",
     "Sequence": "tuple[X, ...]",

@@ -143,8 +143,8 @@ def load_settings() -> Settings:
         return Settings()
     except pydantic.ValidationError as error:
         # The input may hold a password: only the variable's name and the rule are repeated.
-        reasons = [
-            f"{_VARIABLES.get(str(item['loc'][0]), item['loc'][0]) if item['loc'] else 'settings'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
+        reasons = []
+        for item in error.errors():
+            name = str(item["loc"][0]) if item["loc"] else "settings"
+            reasons.append(f"{_VARIABLES.get(name, name)}: {item['msg'].removeprefix('Value error, ')}")
         raise ConfigurationError("; ".join(reasons)) from None

@@ -200,8 +200,8 @@ class _TenantTables:
     """
     What the criteria below are about: every entity that derives from WorkspaceEntity.
 
-    SQLAlchemy tries a criterion on the class that it is given, then looks for that class's children. WorkspaceEntity cannot serve: an entity
-    that is no table has no column attributes.
+    SQLAlchemy tries a criterion on the class that it is given, then looks for that class's children. WorkspaceEntity cannot serve: an
+    entity that is no table has no column attributes.
     """
 
     workspace_id: Any = column("workspace_id", Uuid())

@@ -4,11 +4,14 @@ import gc
 import importlib
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,7 +20,7 @@ from sqlalchemy.engine import URL
 from tests.chaos import ChaosProxy
 
 import stemmadb
-from stemmadb import connect
+from stemmadb import connect, embedded
 from stemmadb.accounts import users
 from stemmadb.aio.accounts import users as ausers
 from stemmadb.database import Database
@@ -280,6 +283,27 @@ def test_an_unknown_database_is_named(db: Database) -> None:
     """The server is there, the database is not: a ConfigurationError, which no retry repeats."""
     with connect(text_of(db.url.set(database="nowhere"))) as other, pytest.raises(ConfigurationError, match="nowhere"):
         other.run(lambda session: session.connection())
+
+
+@pytest.mark.fault
+@pytest.mark.requirement("TN-061")
+def test_a_wrong_password_is_named() -> None:
+    """A server that asks for a password: one typed error with the user, never the password; no retry repeats it."""
+    folder = Path(tempfile.mkdtemp(prefix="stemmadb-password-"))
+    folder.chmod(0o755)
+    rules = folder / "rules.conf"
+    rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    rules.chmod(0o644)
+    try:
+        with embedded.start(folder / "data", durable=False, settings={"listen_addresses": "127.0.0.1", "hba_file": str(rules)}) as server:
+            embedded.prepare(server)
+            server.tool("psql", "-c", "ALTER ROLE stemma_app PASSWORD 'right'", user="postgres")
+            url = f"postgresql://stemma_app:hunter2@127.0.0.1:{server.port}/stemmadb"
+            with connect(url) as db, pytest.raises(ConfigurationError, match="stemma_app") as caught:
+                db.run(lambda session: session.connection())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.requirement("TN-065")

@@ -50,7 +50,9 @@ def test_add_nobody(session: Session) -> None:
 
 def test_list_by_time_of_joining(session: Session) -> None:
     """The owner first; pages join; a role narrows."""
-    made = [members.add(session, somebody(session), role).user_id for role in (WorkspaceRole.ADMIN, WorkspaceRole.VIEWER, WorkspaceRole.VIEWER)]
+    made = [
+        members.add(session, somebody(session), role).user_id for role in (WorkspaceRole.ADMIN, WorkspaceRole.VIEWER, WorkspaceRole.VIEWER)
+    ]
     first = members.list_all(session, limit=2)
     second = members.list_all(session, limit=2, cursor=first.next_cursor)
     assert [row.user_id for row in [*first, *second]][1:] == made

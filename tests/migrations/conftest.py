@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -100,6 +101,22 @@ def migrated(server: Server, _template: str) -> Iterator[Place]:
         yield place
     finally:
         _drop(place)
+
+
+@pytest.fixture
+def plain(empty: Place) -> Iterator[Place]:
+    """An empty database of a login with CREATEROLE and nothing more; the three roles do not exist while the test runs."""
+    login = f"deploy_{uuid4().hex[:8]}"
+    renamed = ("stemma_owner", "stemma_app", "stemma_maintenance")
+    empty.do(f"CREATE ROLE {login} LOGIN CREATEROLE", f"ALTER DATABASE {empty.name} OWNER TO {login}")
+    empty.do(*(f"ALTER ROLE {name} RENAME TO {name}_aside" for name in renamed))
+    try:
+        yield replace(empty, direct_url=empty.direct_url.set(username=login))
+    finally:
+        there = empty.ask("SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%s)", list(renamed), user="postgres")
+        for name in (*there, login):
+            empty.do(f"REASSIGN OWNED BY {name} TO postgres", f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+        empty.do(*(f"ALTER ROLE {name}_aside RENAME TO {name}" for name in renamed))
 
 
 @pytest.fixture

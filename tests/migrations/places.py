@@ -45,7 +45,8 @@ class Place:
         """Return the tables of the schema, without the version table."""
         return self.ask(
             "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('stemma') AND relkind = 'r' "
-            "AND relname <> 'stemma_alembic_version' ORDER BY 1"
+            "AND relname <> 'stemma_alembic_version' ORDER BY 1",
+            user="postgres",
         )
 
     def dump(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
@@ -79,22 +77,6 @@ def test_an_upgrade_takes_back_what_was_granted_by_hand(migrated: Place) -> None
     migrated.do("REVOKE EXECUTE ON FUNCTION stemma.stemma_uuidv7() FROM stemma_app, stemma_maintenance")
     # PostgreSQL lists grants in the order in which they were made.
     assert sorted(migrated.dump().splitlines()) == before
-
-
-@pytest.fixture
-def plain(empty: Place) -> Iterator[Place]:
-    """An empty database of a login with CREATEROLE and nothing more; the three roles do not exist while the test runs."""
-    login = f"deploy_{uuid4().hex[:8]}"
-    renamed = ("stemma_owner", "stemma_app", "stemma_maintenance")
-    empty.do(f"CREATE ROLE {login} LOGIN CREATEROLE", f"ALTER DATABASE {empty.name} OWNER TO {login}")
-    empty.do(*(f"ALTER ROLE {name} RENAME TO {name}_aside" for name in renamed))
-    try:
-        yield replace(empty, direct_url=empty.direct_url.set(username=login))
-    finally:
-        there = empty.ask("SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%s)", list(renamed), user="postgres")
-        for name in (*there, login):
-            empty.do(f"REASSIGN OWNED BY {name} TO postgres", f"DROP OWNED BY {name}", f"DROP ROLE {name}")
-        empty.do(*(f"ALTER ROLE {name}_aside RENAME TO {name}" for name in renamed))
 
 
 @pytest.mark.requirement("PF-053")

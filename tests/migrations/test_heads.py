@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.migrations.places import Place, Revisions
+from tests.migrations.places import Revisions
 
 from stemmadb import _heads, migrations
 from stemmadb.errors import MigrationError
@@ -147,10 +147,3 @@ def test_a_wheel_brings_the_migrations() -> None:
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {"alembic": "stemmadb/_alembic"}
-
-
-def test_the_version_table_is_ours_alone(migrated: Place) -> None:
-    """A host's ``alembic_version`` stays its own."""
-    assert migrated.ask("SELECT relname::text FROM pg_class WHERE relname LIKE '%alembic%version' AND relkind = 'r'") == [
-        "stemma_alembic_version"
-    ]

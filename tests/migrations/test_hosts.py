@@ -188,3 +188,10 @@ def test_a_hosts_own_version_table_is_left_alone(empty: Place, tmp_path: Path) -
     migrations.upgrade(empty)
     migrations.downgrade(empty, "base@base", with_dependents=True)
     assert empty.ask("SELECT version_num FROM public.alembic_version", user="postgres") == ["host"]
+
+
+def test_the_version_table_is_ours_alone(migrated: Place) -> None:
+    """A host's ``alembic_version`` stays its own."""
+    assert migrated.ask("SELECT relname::text FROM pg_class WHERE relname LIKE '%alembic%version' AND relkind = 'r'") == [
+        "stemma_alembic_version"
+    ]

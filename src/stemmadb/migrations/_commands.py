@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from stemmadb import _heads
 from stemmadb.errors import LockTimeoutError, MigrationError, SchemaOutOfDateError, StemmaError
 from stemmadb.migrations import _alembic
-from stemmadb.migrations._connection import LOCK_TIMEOUT, SCHEMA, HasDirectUrl, connected, found, log, migrating
+from stemmadb.migrations._connection import LOCK_TIMEOUT, SCHEMA, SCHEMA_EXISTS, HasDirectUrl, connected, found, log, migrating, step
 from stemmadb.migrations._failures import explain, is_lock_timeout, oldest_transaction
 from stemmadb.migrations._grants import RENEW_GRANTS, ensure_roles, renew_grants
 from stemmadb.migrations._targets import below, branches_of, resolve, revisions_above
@@ -162,7 +162,9 @@ def history() -> list[RevisionInfo]:
 
 def roles(db: HasDirectUrl, *, login: str | None = None, wait_s: float = 60.0) -> tuple[str, ...]:
     """
-    Make the roles ``stemma_owner``, ``stemma_app`` and ``stemma_maintenance`` where they are missing, and give them their grants.
+    Make the roles ``stemma_owner``, ``stemma_app`` and ``stemma_maintenance`` where they are missing, and renew their grants.
+
+    Before the first migration there is nothing to grant yet; the migration does it.
 
     Args:
         db: over its ``direct_url``, whose login needs CREATEROLE.
@@ -179,10 +181,12 @@ def roles(db: HasDirectUrl, *, login: str | None = None, wait_s: float = 60.0) -
         try:
             made = ensure_roles(connection, login=login)
             connection.commit()
+            present = step(connection, SCHEMA_EXISTS)
         except DBAPIError as error:
             raise explain(error, None) from error
-    with migrating(db, wait_s=wait_s) as connection:
-        _retried(connection, None, lambda: renew_grants(connection))
+    if present:
+        with migrating(db, wait_s=wait_s) as connection:
+            _retried(connection, None, lambda: renew_grants(connection))
     return made
 
 

@@ -28,6 +28,7 @@ _OLDEST_SERVER = 160000
 
 _VERSION_TABLE_EXISTS = text("SELECT to_regclass('stemma.stemma_alembic_version') IS NOT NULL")
 _VERSIONS = text("SELECT version_num FROM stemma.stemma_alembic_version ORDER BY version_num")
+SCHEMA_EXISTS = text("SELECT to_regnamespace('stemma') IS NOT NULL")
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:key)")
 _UNLOCK = text("SELECT pg_advisory_unlock(:key)")
 # A bigint key shows as two halves in pg_locks.

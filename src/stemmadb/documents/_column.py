@@ -98,11 +98,14 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
 
         return bind
 
-    def literal_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002
+    def literal_processor(self, dialect: Dialect) -> Any:
         """Return what writes documents into SQL text."""
 
         def literal(value: Any) -> str:
             text = self._dumps(value).decode().replace("'", "''")
+            if getattr(dialect.identifier_preparer, "_double_percents", False):
+                # The driver takes a single one for the beginning of a parameter.
+                text = text.replace("%", "%%")
             return f"CAST('{text}' AS jsonb)"
 
         return literal

@@ -36,7 +36,7 @@ class DocumentPart(BaseModel):
 
     Fields are scalars, enums, UUIDs, datetimes with a time zone, Decimals, ``tuple[X, ...]``, ``Mapping[str, X]``, other parts, and
     unions of these; ``Any`` is any JSON value. What could be changed in place is refused when the class is made. Strings are not made
-    numbers, nor the reverse. In an ``Any``, a whole number written with an exponent (1e16) comes back as an int: jsonb has no exponents.
+    numbers, nor the reverse. In an ``Any``, a float from 1e16 on becomes the equal int, since jsonb writes no exponents.
     """
 
     model_config = ConfigDict(

@@ -23,6 +23,7 @@ from sqlalchemy.orm.state import InstanceState
 
 from stemmadb import errors
 from stemmadb.documents._column import DocumentColumn
+from stemmadb.documents._unreadable import key_of
 
 
 def stored_version(column: Any) -> ColumnElement[int]:
@@ -89,7 +90,7 @@ def _lock_and_check(session: Session, mapper: Mapper[Any], attributes: dict[str,
             identity = state.key[1] if state.key is not None else None
             # A row that is gone is the UPDATE's to report.
             if identity in stored:
-                _check(stored[identity][position], column, state.dict.get("id", identity))
+                _check(stored[identity][position], column, key_of(state.obj()))
 
 
 def _among(key: Sequence[ColumnElement[Any]], identities: list[tuple[Any, ...]]) -> list[ColumnElement[bool]]:
@@ -107,6 +108,6 @@ def _check(version: int, column: Any, key: object) -> None:
     known = column.type.document.newest_version
     table, name = column.type.place()
     if version < 0:
-        raise errors.CorruptDocumentError(table, name, key, "a version is a whole number from 0", "/schema_version")
+        raise errors.CorruptDocumentError(table, name, key, "its version is malformed, or of more than nine digits", "/schema_version")
     if version > known:
         raise errors.UnknownSchemaVersionError(table, name, key, version, known)

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy import inspect
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
@@ -102,7 +101,7 @@ def attach_documents(
 def _keep(entity: Any, unreadable: list[tuple[str, RawDocument]], on_invalid: OnInvalid) -> bool:
     """Raise, or tell whether an entity stays; set its unreadable documents, with errors that have its key."""
     for attribute, document in unreadable:
-        key = _key(entity)
+        key = key_of(entity)
         error = document.error.located(document.error.table, document.error.column, key)
         if on_invalid == "raise":
             raise error from document.error.__cause__
@@ -117,10 +116,14 @@ def _unreadable_in(entity: Any) -> list[tuple[str, RawDocument]]:
     return [(name, value) for name, value in instance_state(entity).dict.items() if isinstance(value, RawDocument)]
 
 
-def _key(entity: Any) -> Any:
-    """Return an entity's id; of one without, its whole key."""
-    state = inspect(entity)
-    return state.dict.get("id", state.identity)
+def key_of(entity: Any) -> Any:
+    """Return the id in the key of a stored entity; its whole key, where that has none. Nothing is fetched for it."""
+    state = instance_state(entity)
+    if state.key is None:
+        return None
+    identity = state.key[1]
+    names = [column.key for column in state.mapper.primary_key]
+    return identity[names.index("id")] if "id" in names else identity
 
 
 def _value(raw: Any) -> Any:

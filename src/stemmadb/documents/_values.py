@@ -23,6 +23,8 @@ MAX_BYTES = 16 * 1024 * 1024
 # Python reads no longer number, so what is longer could be stored and never read.
 _MAX_DIGITS = 4300
 _MAX_BITS = 14_000
+# From here on floats are written with an exponent.
+_EXPONENT = 1e16
 
 
 class FrozenDict(dict[K, V]):
@@ -90,7 +92,8 @@ def _freeze(value: Any, room: int) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise _NotJsonError("NaN and infinity are not JSON")
-        return value
+        # It is whole, and jsonb writes it with all its digits and no point. As a float, the digits that it shows are not its value.
+        return int(value) if abs(value) >= _EXPONENT else value
     if isinstance(value, Mapping | list | tuple):
         if room == 0:
             raise _NotJsonError(f"a document is nested at most {MAX_LEVELS} levels")

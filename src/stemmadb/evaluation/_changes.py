@@ -1,0 +1,183 @@
+"""
+What changed between versions of a definition, and who changed it. Import these functions from ``stemmadb.evaluation.definitions``.
+
+Contents are compared in their newest shape, so a step from one schema version to the next is no change.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from stemmadb.entity import Id, parse_reference
+from stemmadb.errors import ValidationError
+from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content
+from stemmadb.evaluation._lineage import PAIRS, lineage
+from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, leaves, merge_documents, same, values_of
+from stemmadb.evaluation.data import BlameEntry, MergeResult
+from stemmadb.evaluation.documents import DefinitionContent
+from stemmadb.evaluation.entities import Definition
+from stemmadb.query import sql_rows, tenant_query
+
+_CONTENTS = sql_rows(
+    """
+    SELECT id, CAST(content AS text) AS content
+      FROM stemma.definitions
+     WHERE workspace_id = :workspace_id AND id IN (:a_id, :b_id)
+    """
+)
+
+
+@tenant_query
+def diff(session: Session, a_id: Id, b_id: Id) -> ContentDiff:
+    """
+    Return what leads from the content of one version to that of another, related or not: ``diff(a, b).apply(a) == b``. One statement.
+
+    Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: a content cannot be read.
+        NotFoundError: no definition of this workspace has one of the ids.
+    """
+    a_key, b_key = key_of(a_id), key_of(b_id)
+    log.debug("reading contents of definitions %s and %s", a_key, b_key)
+    found = {row.id: row.content for row in _CONTENTS.all(session, a_id=a_key, b_id=b_key)}
+    a, b = (_values(found, key) for key in (a_key, b_key))
+    return ContentDiff(changes_between(a, b))
+
+
+def _values(found: Mapping[UUID, str], key: UUID) -> dict[str, Any]:
+    if key not in found:
+        raise missing(key)
+    return values_of(read_content(key, found[key]))
+
+
+# A version that only repeats its parent's content is not fetched with it.
+_CONTENTS_OF_LINE = sql_rows(
+    """
+    WITH RECURSIVE line AS (
+        SELECT id, parent_id
+          FROM stemma.definitions
+         WHERE workspace_id = :workspace_id AND id = :id
+     UNION ALL
+        SELECT parent.id, parent.parent_id
+          FROM line
+          JOIN stemma.definitions AS parent ON parent.workspace_id = :workspace_id AND parent.id = line.parent_id
+    )
+    SELECT definitions.id, definitions.created_by_id, definitions.created_at,
+           CASE WHEN definitions.content_hash IS DISTINCT FROM lag(definitions.content_hash) OVER (ORDER BY definitions.depth)
+                THEN CAST(definitions.content AS text) END AS content
+      FROM line
+      JOIN stemma.definitions ON definitions.workspace_id = :workspace_id AND definitions.id = line.id
+     ORDER BY definitions.depth
+    """
+)
+
+
+@tenant_query
+def blame(session: Session, definition_id: Id) -> list[BlameEntry]:
+    """
+    Return, for every value in the content of a version, the version that last changed it.
+
+    A value is known by its JSON Pointer: behind an item that was inserted into a list, all items are at a new place. Values are the
+    scalars, and empty objects and lists; ``schema_version`` is none. One statement, which reads the contents of all ancestors.
+
+    Returns:
+        By pointer, in the order of its text.
+
+    Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: the content of a version in the line cannot be read.
+        NotFoundError: no definition of this workspace has this id.
+    """
+    key = key_of(definition_id)
+    log.debug("reading contents of definition %s and its ancestors", key)
+    line = _CONTENTS_OF_LINE.all(session, id=key)
+    if not line:
+        raise missing(definition_id)
+    last: dict[str, tuple[Any, Any]] = {}
+    for row in line:
+        if row.content is not None:
+            values = leaves(values_of(read_content(row.id, row.content)))
+            last = {place: _unless_same(last.get(place), value, row) for place, value in values.items()}
+    del last["/schema_version"]
+    return [BlameEntry(place, row.id, row.created_by_id, row.created_at) for place, (_, row) in sorted(last.items())]
+
+
+def _unless_same(before: tuple[Any, Any] | None, value: Any, row: Any) -> tuple[Any, Any]:
+    """Return the value with the version that it is from: the one before, if it was the same there."""
+    return before if before is not None and same(before[0], value) else (value, row)
+
+
+_CONTENTS_TO_MERGE = sql_rows(
+    PAIRS  # noqa: S608  (of constants only)
+    + """
+    SELECT definitions.id, CAST(definitions.content AS text) AS content,
+           coalesce(definitions.id = (SELECT a_id FROM pair WHERE a_id = b_id), false) AS is_base
+      FROM stemma.definitions
+     WHERE definitions.workspace_id = :workspace_id
+       AND definitions.id = ANY (ARRAY(SELECT a_id FROM pair WHERE a_id = b_id
+                                       UNION ALL SELECT CAST(:a_id AS uuid) UNION ALL SELECT CAST(:b_id AS uuid)))
+    """
+)
+
+
+@tenant_query
+def merge(session: Session, ours_id: Id, theirs_id: Id) -> MergeResult:
+    """
+    Merge the contents of two versions against that of their merge base. Nothing is written: fork with the content.
+
+    What one side changed is taken from it, what both changed alike is taken once; what they changed differently is a conflict. Parts of
+    a list that do not overlap merge; where they overlap, items are merged one by one if nothing was inserted or removed, objects only
+    if they kept their name. Versions of different trees merge against an empty content. One statement.
+
+    Returns:
+        The merged content, or the conflicts in the order of their places.
+
+    Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: a content cannot be read.
+        NotFoundError: no definition of this workspace has one of the ids.
+    """
+    ours_key, theirs_key = key_of(ours_id), key_of(theirs_id)
+    log.debug("reading contents of definitions %s and %s and their merge base", ours_key, theirs_key)
+    rows = _CONTENTS_TO_MERGE.all(session, a_id=ours_key, b_id=theirs_key)
+    found = {row.id: row.content for row in rows}
+    ours, theirs = (_values(found, key) for key in (ours_key, theirs_key))
+    base = next((_values(found, row.id) for row in rows if row.is_base), {})
+    merged, conflicts = merge_documents(base, ours, theirs)
+    return MergeResult(None if conflicts else document_of(DefinitionContent, merged), conflicts)
+
+
+@tenant_query
+def bisect(session: Session, *, good_id: Id, bad_id: Id, results: Mapping[UUID, bool] | None = None) -> Definition | None:
+    """
+    Return the version to run next to find the one from which on a metric is bad.
+
+    Run the version that comes back, note what came out in ``results``, and ask again. Of n versions below the good one this takes at
+    most log2(n) runs, rounded up. One statement.
+
+    Args:
+        session: the caller's session, in a workspace.
+        good_id: an ancestor known to be good.
+        bad_id: its descendant, known to be bad.
+        results: for versions between the two, True where the run was good. Others are ignored.
+
+    Returns:
+        The middle of what is open. None when nothing is: the first bad version is the nearest to the good one that is False in
+        ``results``, or else ``bad_id``.
+
+    Raises:
+        NotFoundError: no definition of this workspace has one of the ids.
+        ValidationError: the bad version does not descend from the good one.
+    """
+    line = lineage(session, good_id, bad_id)
+    if len(line) < 2 or line[-1].depth - line[0].depth != len(line) - 1:
+        raise ValidationError("bad_id must descend from good_id: the first bad version is looked for between the two", "bad_id")
+    known = {parse_reference(key, "results"): good for key, good in (results or {}).items()}
+    last_good, first_bad = 0, len(line) - 1
+    for place in range(1, first_bad):
+        good = known.get(line[place].id)
+        if good is False:
+            first_bad = place
+            break
+        if good:
+            last_good = place
+    return line[(last_good + first_bad) // 2] if first_bad - last_good > 1 else None

@@ -1,0 +1,248 @@
+"""
+Definitions and their versions.
+
+    parent = definitions.create(session, DefinitionCreate(name="Trolley", content=content))
+    child = definitions.fork(session, parent.id, DefinitionFork(message="shorter preamble"))
+    definitions.ancestors(session, child.id)                    # [parent]
+
+A definition can be edited until a child, a scenario or a run refers to it; from then on it is frozen, and a change is a fork.
+"""
+
+from sqlalchemy import ColumnElement, Text, bindparam, cast, exists, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from stemmadb.documents import dump_json
+from stemmadb.entity import Id, parse_id, parse_reference
+from stemmadb.errors import NotFoundError
+from stemmadb.evaluation._changes import bisect, blame, diff, merge
+from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content, read_definition
+from stemmadb.evaluation._edits import delete, freeze, update
+from stemmadb.evaluation._forks import create, fork
+from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, set_label
+from stemmadb.evaluation._lineage import ancestors, depth, descendants, is_ancestor, lineage, merge_base, root, siblings, tree
+from stemmadb.evaluation._patches import Change, ContentDiff
+from stemmadb.evaluation.data import (
+    BlameEntry,
+    DefinitionCreate,
+    DefinitionFilters,
+    DefinitionFork,
+    DefinitionTreeNode,
+    DefinitionUpdate,
+    DefinitionWithContent,
+    MergeConflict,
+    MergeResult,
+)
+from stemmadb.evaluation.documents import DefinitionContent
+from stemmadb.evaluation.entities import Definition, Run
+from stemmadb.paging import Page, page
+from stemmadb.query import sql, tenant_query
+from stemmadb.tenancy import workspace_of
+
+__all__ = [
+    "create",
+    "fork",
+    "get",
+    "find",
+    "get_by_label",
+    "find_by_label",
+    "find_by_content",
+    "get_with_content",
+    "list_all",
+    "list_children",
+    "update",
+    "freeze",
+    "delete",
+    "ancestors",
+    "descendants",
+    "tree",
+    "root",
+    "depth",
+    "siblings",
+    "is_ancestor",
+    "merge_base",
+    "lineage",
+    "diff",
+    "blame",
+    "merge",
+    "bisect",
+    "set_label",
+    "move_label",
+    "delete_label",
+    "list_labels",
+    "DefinitionCreate",
+    "DefinitionFork",
+    "DefinitionUpdate",
+    "DefinitionFilters",
+    "DefinitionTreeNode",
+    "DefinitionWithContent",
+    "ContentDiff",
+    "Change",
+    "BlameEntry",
+    "MergeResult",
+    "MergeConflict",
+]
+
+
+@tenant_query
+def get(session: Session, definition_id: Id) -> Definition:
+    """
+    Return a definition by id, without its content. One statement.
+
+    Raises:
+        NotFoundError: no definition of this workspace has this id.
+    """
+    found = read_definition(session, key_of(definition_id))
+    if found is None:
+        raise missing(definition_id)
+    return found
+
+
+@tenant_query
+def find(session: Session, definition_id: Id) -> Definition | None:
+    """Return a definition by id, without its content, or None; a malformed id is nobody's."""
+    try:
+        key = parse_id(definition_id, "Definition")
+    except NotFoundError:
+        return None
+    return read_definition(session, key)
+
+
+_BY_CONTENT = sql(
+    Definition,
+    """
+    SELECT {columns}
+      FROM stemma.definitions
+     WHERE definitions.workspace_id = :workspace_id
+       AND definitions.content_hash = stemma.stemma_document_hash(CAST(:content AS jsonb))
+     ORDER BY definitions.created_at, definitions.id
+    """,
+)
+
+
+@tenant_query
+def find_by_content(session: Session, content: DefinitionContent) -> list[Definition]:
+    """
+    Return the definitions that say exactly this, oldest first.
+
+    One statement over an index of hashes. They are hashes of what is stored, so contents of older schema versions are not among them.
+    """
+    log.debug("reading definitions by content")
+    return _BY_CONTENT.all(session, content=dump_json(content))
+
+
+_WITH_CONTENT = (
+    select(Definition, cast(Definition.content, Text))
+    .where(Definition.workspace_id == bindparam("workspace_id"), Definition.id == bindparam("id"))
+    .execution_options(populate_existing=True)
+)
+
+
+@tenant_query
+def get_with_content(session: Session, definition_id: Id) -> DefinitionWithContent:
+    """
+    Return a definition with its content in the newest shape. One statement. The stored row stays as it is, whatever its version.
+
+    Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: the content cannot be read; the error names the definition.
+        NotFoundError: no definition of this workspace has this id.
+    """
+    key = key_of(definition_id)
+    log.debug("reading definition %s with content", key)
+    row = session.execute(_WITH_CONTENT, {"workspace_id": workspace_of(session), "id": key}).one_or_none()
+    if row is None:
+        raise missing(definition_id)
+    definition: Definition = row[0]
+    content = read_content(key, row[1])
+    set_committed_value(definition, "content", content)
+    return DefinitionWithContent(definition, content, definition.content_version or 0)
+
+
+@tenant_query
+def list_all(
+    session: Session,
+    filters: DefinitionFilters | None = None,
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    with_total: bool = False,
+) -> Page[Definition]:
+    """
+    Return the definitions, newest first, without their contents.
+
+    Args:
+        session: the caller's session, in a workspace.
+        filters: which ones; None: all.
+        cursor: ``next_cursor`` of the page before; None starts at the newest.
+        limit: 1 to 200.
+        with_total: also count all pages.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list with these filters.
+    """
+    log.debug("reading definitions")
+    statement = select(Definition)
+    if filters is not None:
+        statement = statement.where(*_conditions(DefinitionFilters.of(filters)))
+    return page(
+        session,
+        statement,
+        order_by=[Definition.created_at.desc(), Definition.id.desc()],
+        cursor=cursor,
+        limit=limit,
+        with_total=with_total,
+    )
+
+
+_HAS_RUNS = exists().where(Run.workspace_id == Definition.workspace_id, Run.definition_id == Definition.id)
+
+
+def _conditions(filters: DefinitionFilters) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filters.name_contains is not None:
+        found.append(Definition.name.contains(filters.name_contains, autoescape=True))
+    if filters.parent_id is not None:
+        found.append(Definition.parent_id == parse_reference(filters.parent_id, "parent_id"))
+    if filters.root_id is not None:
+        found.append(Definition.root_id == parse_reference(filters.root_id, "root_id"))
+    if filters.roots_only:
+        found.append(Definition.parent_id.is_(None))
+    if filters.frozen is not None:
+        found.append(Definition.frozen_at.is_not(None) if filters.frozen else Definition.frozen_at.is_(None))
+    if filters.has_runs is not None:
+        found.append(_HAS_RUNS if filters.has_runs else ~_HAS_RUNS)
+    if filters.created_from is not None:
+        found.append(Definition.created_at >= filters.created_from)
+    if filters.created_to is not None:
+        found.append(Definition.created_at < filters.created_to)
+    return found
+
+
+@tenant_query
+def list_children(session: Session, definition_id: Id, *, cursor: str | None = None, limit: int = 50) -> Page[Definition]:
+    """
+    Return the versions forked from this one, oldest first, without their contents.
+
+    Args:
+        session: the caller's session, in a workspace.
+        definition_id: their parent.
+        cursor: ``next_cursor`` of the page before; None starts at the oldest.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+        NotFoundError: no definition of this workspace has this id.
+    """
+    key = key_of(definition_id)
+    log.debug("reading children of definition %s", key)
+    statement = select(Definition).where(Definition.parent_id == key)
+    found = page(session, statement, order_by=[Definition.created_at.asc(), Definition.id.asc()], cursor=cursor, limit=limit)
+    if not found.items and cursor is None and read_definition(session, key) is None:
+        raise missing(definition_id)
+    return found
+
+
+# The private modules are nobody's import path: messages and pickles name this one.
+for _name in __all__:
+    if globals()[_name].__module__.startswith("stemmadb.evaluation._"):
+        globals()[_name].__module__ = __name__

@@ -15,8 +15,7 @@ from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_d
 if TYPE_CHECKING:
     from stemmadb.documents._document import Document
 
-# What shows in a JSON text that a string may have to be escaped.
-_TO_ESCAPE = re.compile(rb"\\u00(?:00|1a)|\xef\xbf\xbd")
+_CONTROL = re.compile(rb"\\u00(?:00|1a)")
 
 
 def dump_json(document: Document) -> str:
@@ -34,7 +33,8 @@ def dump_json(document: Document) -> str:
     except pydantic_core.PydanticSerializationError:
         # A lone surrogate in a value: no text in UTF-8 holds one. In a key it silently becomes U+FFFD.
         text = b"\\u0000"
-    if _TO_ESCAPE.search(text):
+    # One byte is found much faster than a pattern, and most texts have neither.
+    if (b"\\" in text and _CONTROL.search(text)) or (b"\xef" in text and b"\xef\xbf\xbd" in text):
         text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
     if len(text) > MAX_BYTES:
         raise errors.DocumentTooLargeError(None, None, None, len(text), MAX_BYTES)

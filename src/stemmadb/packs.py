@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from stemmadb.documents import Document
+from stemmadb.documents import Document, check_upcasters
 from stemmadb.entity import Entity
 from stemmadb.errors import ConfigurationError
 
@@ -62,7 +62,8 @@ def packs() -> tuple[Pack, ...]:
     Return the installed packs, each after those that it requires. The first call imports the entities of all of them.
 
     Raises:
-        ConfigurationError: an entry point names no pack, two packs have one name, or a pack requires one that is not installed.
+        ConfigurationError: an entry point names no pack, two packs have one name, a pack requires one that is not installed, or a document
+            of a pack lacks a step between two versions.
     """
     import stemmadb.infra  # noqa: F401  (the kernel's own tables, which belong to no pack)
 
@@ -88,6 +89,8 @@ def _load(entry_point: EntryPoint) -> Pack:
     pack = entry_point.load()
     if not isinstance(pack, Pack):
         raise ConfigurationError(f"the entry point {GROUP}:{entry_point.name} names {entry_point.value}, which is not a Pack")
+    # A step that is missing is found here, not when the first old document is read.
+    check_upcasters(pack.documents.values())
     return pack
 
 

@@ -27,7 +27,8 @@ E = TypeVar("E", bound=Entity)
 AnySelect = Select[*tuple[Any, ...]]
 """A SELECT of any number of columns or entities."""
 
-_FOREIGN = (SQLAlchemyError, psycopg.Error)
+# A lone surrogate in a parameter is refused by the codec, before psycopg has a name for it.
+_FOREIGN = (SQLAlchemyError, psycopg.Error, UnicodeEncodeError)
 # An object that the session holds already takes the values that the statement returned.
 _FRESH = {"populate_existing": True}
 

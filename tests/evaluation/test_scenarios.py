@@ -525,7 +525,7 @@ def test_rename_changes_the_name_alone(session: Session) -> None:
 
 
 @pytest.mark.requirement("VR-034")
-@pytest.mark.parametrize("change", ["content = '{\"schema_version\": 1, \"prompt\": \"x\"}'", "definition_id = gen_random_uuid()"])
+@pytest.mark.parametrize("change", ['content = \'{"schema_version": 1, "prompt": "x"}\'', "definition_id = gen_random_uuid()"])
 def test_content_never_changes(session: Session, change: str) -> None:
     """The database refuses to change a scenario's content or definition, whoever asks."""
     made = scenarios.create(session, define(session).id, item("a"))

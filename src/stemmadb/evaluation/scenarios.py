@@ -47,6 +47,7 @@ __all__ = [
     "ScenarioCreate",
 ]
 
+
 @tenant_query
 def create(session: Session, definition_id: Id, data: ScenarioCreate) -> Scenario:
     """

@@ -73,7 +73,7 @@ class DefinitionContent(Document, version=1):
     preamble: str
     """Said before every scenario."""
     template: str
-    """The scenario, with the names of dimensions as placeholders."""
+    """The scenario, with the names of dimensions as placeholders: ``{severity}``."""
     dimensions: tuple[Dimension, ...] = ()
     matching_rules: str | None = None
     """Which combinations of values make sense; None for all of them."""

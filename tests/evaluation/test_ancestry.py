@@ -10,18 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from tests.evaluation.version_trees import Forest, chain, contents, make, plant, shapes
 
+from stemmadb.database import Database
 from stemmadb.entity import uuid7
 from stemmadb.errors import FrozenError, NotFoundError, StillReferencedError, ValidationError
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation.definitions import DefinitionFork, DefinitionTreeNode, DefinitionUpdate
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
-from stemmadb.testing import assert_max_queries
+from stemmadb.tenancy import workspace_of
+from stemmadb.testing import assert_max_queries, count_queries
 
 # Examples share the session of the test: each plants a forest of its own beside the others.
 generated = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -191,6 +193,45 @@ def test_walks_of_ten_levels_are_fast(session: Session) -> None:
         began = time.perf_counter()
         walk()
         assert time.perf_counter() - began < 0.1
+
+
+def read_and_dropped(session: Session, walk: Callable[[], object], **parameters: object) -> int:
+    """How many rows the only statement of a walk read and threw away."""
+    with count_queries() as sent:
+        walk()
+    (statement,) = sent.statements
+    explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+    (plan,) = session.connection().exec_driver_sql(explained, {**parameters, "workspace_id": workspace_of(session)}).scalar_one()
+    pending, dropped = [plan["Plan"]], 0
+    while pending:
+        node = pending.pop()
+        dropped += node.get("Rows Removed by Filter", 0) * node.get("Actual Loops", 1)
+        pending += node.get("Plans", [])
+    return int(dropped)
+
+
+@pytest.mark.requirement("VR-007", "VR-023")
+def test_walks_read_what_they_return(committed_db: Database, committed_workspace: UUID, owner: Engine) -> None:
+    """In a tree of 2,000 versions beside as many small ones no walk between a few of them reads the others."""
+    with committed_db.session(committed_workspace) as session:
+        line = list(plant(session, [(max(-1, place - place % 7), 0) for place in range(-1, 1999)]).parents)
+        plant(session, [(-1, 0)] * 2000)
+    with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE stemma.definitions"))
+    a, b = line[-1], line[-2]
+    everything = 2**31 - 1
+    with committed_db.session(committed_workspace) as session:
+        for walk, parameters in (
+            (lambda: definitions.merge_base(session, a, b), {"a_id": a, "b_id": b}),
+            (lambda: definitions.lineage(session, a, b), {"a_id": a, "b_id": b}),
+            (lambda: definitions.merge(session, a, b), {"a_id": a, "b_id": b}),
+            (lambda: definitions.is_ancestor(session, b, a), {"ancestor_id": b, "id": a}),
+            (lambda: definitions.ancestors(session, a), {"id": a, "max_depth": everything}),
+            (lambda: definitions.descendants(session, b), {"id": b, "max_depth": everything}),
+            (lambda: definitions.siblings(session, a), {"id": a}),
+            (lambda: definitions.root(session, a), {"id": a}),
+        ):
+            assert read_and_dropped(session, walk, **parameters) < 20
 
 
 # ------------------------------------------------------------------------------------------------------------- by generation

@@ -141,6 +141,7 @@ def fork(session: Session, parent_id: Id, data: DefinitionFork | None = None) ->
         The new version; with its content if that was given or had to be read.
 
     Raises:
+        ConflictError: the id that was made for it is taken, which does not happen by chance.
         CorruptDocumentError, UnknownSchemaVersionError: the parent's content, which is to be taken over, cannot be read.
         LabelMovedError: the label to move does not point at the parent; ``actual`` is what it points at, None when there is no such label.
         NotFoundError: no definition of this workspace has this id. Nothing was written.

@@ -284,12 +284,13 @@ def is_ancestor(session: Session, ancestor_id: Id, definition_id: Id) -> bool:
 
 
 # Both climb at once, the lower one first, until they meet: as many steps as the farther one is away from the merge base. In different
-# trees there is no first pair, so nobody climbs. The two themselves come along, which tells missing ones.
+# trees there is no first pair, so nobody climbs. The two themselves come along, which tells missing ones. The roots are compared in a
+# way that no index serves: with `=` PostgreSQL 18 reads the whole tree by its root to find the second one.
 PAIRS = """
     WITH RECURSIVE pair AS (
         SELECT a.id AS a_id, a.parent_id AS a_parent_id, a.depth AS a_depth, b.id AS b_id, b.parent_id AS b_parent_id, b.depth AS b_depth
           FROM stemma.definitions AS a
-          JOIN stemma.definitions AS b ON b.workspace_id = :workspace_id AND b.id = :b_id AND b.root_id = a.root_id
+          JOIN stemma.definitions AS b ON b.workspace_id = :workspace_id AND b.id = :b_id AND b.root_id IS NOT DISTINCT FROM a.root_id
          WHERE a.workspace_id = :workspace_id AND a.id = :a_id
      UNION ALL
         SELECT a.id, a.parent_id, a.depth, b.id, b.parent_id, b.depth

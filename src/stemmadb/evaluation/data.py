@@ -3,45 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
-from stemmadb.evaluation.documents import (
-    DefinitionContent,
-    RunConfig,
-    ScenarioContent,
-    ScoreRationale,
-    TranscriptContent,
-    TranscriptMetrics,
-)
+from stemmadb.evaluation._data_types import Cost, Count, Currency, Name, Text, Word
+from stemmadb.evaluation._transcript_data import AddReport as AddReport
+from stemmadb.evaluation._transcript_data import ModelMetrics as ModelMetrics
+from stemmadb.evaluation._transcript_data import RunMetrics as RunMetrics
+from stemmadb.evaluation._transcript_data import ScenarioCreate as ScenarioCreate
+from stemmadb.evaluation._transcript_data import TranscriptCreate as TranscriptCreate
+from stemmadb.evaluation.documents import DefinitionContent, RunConfig, ScoreRationale
 from stemmadb.evaluation.entities import Definition, Run, Transcript
 from stemmadb.evaluation.vocabularies import AnnotatorKind, RunStatus, SlotStatus
-
-
-def _storable(value: str) -> str:
-    # Lone surrogates, the other thing that text cannot hold, are refused by pydantic itself.
-    if "\0" in value:
-        message = "contains the character U+0000, which PostgreSQL cannot store in text"
-        raise ValueError(message)
-    return value
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-"""Text that a column can hold."""
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\S"), AfterValidator(_storable)]
-"""Text of 1 to 200 characters that is not blank."""
-Word = Annotated[str, StringConstraints(min_length=1, pattern=r"\S"), AfterValidator(_storable)]
-"""Text that is not blank."""
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-"""A whole number that fits a bigint."""
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-Cost = Annotated[Decimal, Field(ge=0, max_digits=19, decimal_places=8, allow_inf_nan=False)]
 
 # ------------------------------------------------------------------------------------------------------------ definitions
 
@@ -62,7 +40,7 @@ class DefinitionCreate(DataObject):
 
 
 class DefinitionFork(DataObject):
-    """What a fork changes; an absent field is the parent's."""
+    """What a fork changes; an absent name or content is the parent's."""
 
     noun: ClassVar[str] = "Definition"
 
@@ -159,91 +137,6 @@ class MergeResult:
     content: DefinitionContent | None
     """None with conflicts."""
     conflicts: list[MergeConflict] = field(default_factory=list)
-
-
-# -------------------------------------------------------------------------------------------------- scenarios, transcripts
-
-
-class ScenarioCreate(DataObject):
-    """A new scenario of a definition."""
-
-    noun: ClassVar[str] = "Scenario"
-
-    name: Word
-    content: ScenarioContent
-
-
-class TranscriptCreate(DataObject):
-    """A new transcript. Counts that are not known are None, never 0."""
-
-    noun: ClassVar[str] = "Transcript"
-
-    model: Word
-    content: TranscriptContent
-    scenario_id: Id | None = None
-    sample_index: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    model_version: Text | None = None
-    metrics: TranscriptMetrics | None = None
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-    cache_read_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    duration_ms: Count | None = None
-    ttft_ms: Count | None = None
-    cost: Cost | None = None
-    cost_currency: Currency | None = None
-    stop_reason: Text | None = None
-    preview: Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)] | None = None
-    """None: the first 500 characters of the last assistant turn."""
-    error_message: Text | None = None
-
-    @model_validator(mode="after")
-    def _cost_has_currency(self) -> Self:
-        if self.cost is not None and self.cost_currency is None:
-            message = "cost needs cost_currency"
-            raise ValueError(message)
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class AddReport:
-    """What a bulk write did, with the ids in the order given."""
-
-    inserted: int = 0
-    """New rows, those that supersede others included."""
-    skipped: int = 0
-    """Items that were there already."""
-    superseded: int = 0
-    """Rows that were invalidated to make room for new ones."""
-    updated: int = 0
-    ids: list[UUID] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetrics:
-    """The live transcripts of one model in one run."""
-
-    model: str
-    count: int
-    invalidated: int
-    tokens: dict[str, int]
-    """Sum of the known counts by kind: input, output, reasoning, cache_read, cache_write."""
-    cost: dict[str, Decimal]
-    """Sum of the known costs by currency."""
-    duration_ms: dict[str, float]
-    """Quantiles p50, p90, p99 of the known durations; empty when none is known."""
-    unknown: dict[str, int]
-    """How many transcripts do not say: by column."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunMetrics:
-    """What a run cost, per model."""
-
-    run_id: UUID
-    models: list[ModelMetrics]
-    """By model."""
 
 
 # --------------------------------------------------------------------------------------------------------------------- runs
@@ -385,7 +278,7 @@ class SlotOutcome(DataObject):
 
     claim: SlotClaim
     transcript: TranscriptCreate | None = None
-    scores: list[ScoreCreate] = []
+    scores: list[ScoreCreate] = Field(default_factory=list)
     error_code: Word | None = None
     error_message: Text | None = None
     retry_in: timedelta | None = None

@@ -7,11 +7,15 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 
 def storable(value: str) -> str:
-    """Refuse U+0000, which PostgreSQL cannot store in text."""
-    # Lone surrogates, the other thing that text cannot hold, are refused by pydantic itself.
+    """Refuse what PostgreSQL cannot store in text: U+0000 and lone surrogates, which pydantic lets pass."""
     if "\0" in value:
         message = "contains the character U+0000, which PostgreSQL cannot store in text"
         raise ValueError(message)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        message = "contains a lone surrogate, which PostgreSQL cannot store in text"
+        raise ValueError(message) from None
     return value
 
 

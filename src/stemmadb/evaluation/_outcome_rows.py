@@ -1,0 +1,127 @@
+"""
+Outcomes of slots as rows of a JSON array, which is how a thousand of them are sent: one parameter.
+
+A row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from random import uniform
+from typing import Any, Final
+
+import pydantic_core
+
+from stemmadb.documents import dump_json
+from stemmadb.entity import parse_reference, uuid7
+from stemmadb.errors import ValidationError
+from stemmadb.evaluation._transcript_rows import COLUMNS, RECORD, as_json
+from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotOutcome, TranscriptCreate
+
+OUTCOME_RECORD: Final = f"""{RECORD},
+    run_id uuid, slot_scenario_id uuid, slot_model text, slot_index integer, attempt integer, worker text, scores json,
+    error_code text, slot_error text, retry_s double precision"""
+"""The columns of a row: a transcript's, empty when the attempt failed, then the claim, the scores, the error and the pause after it."""
+
+TRANSCRIPT_COLUMNS: Final = tuple(name for name in COLUMNS if name not in ("scenario_id", "model", "sample_index"))
+"""Columns of the transcript besides its key, which is the slot's."""
+
+SCORE_RECORD: Final = """
+    rubric_id uuid, name text, annotator_kind text, annotator text, annotator_user_id uuid, value double precision, label text,
+    rationale jsonb, duration_ms bigint, cost numeric, cost_currency text"""
+SCORE_COLUMNS: Final = tuple(part.split()[0] for part in SCORE_RECORD.split(","))
+
+_CHUNK: Final = 1000
+# A parameter has at most 1 GB, and documents at most 16 MB each: large ones go in smaller chunks.
+_CHUNK_CHARACTERS: Final = 32_000_000
+
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 300.0
+
+
+def chunks(outcomes: Iterable[SlotOutcome]) -> Iterator[str]:
+    """
+    Yield the outcomes as JSON arrays of at most 1,000 rows, numbered through from 0.
+
+    Raises:
+        ValidationError: an outcome is not that of its claim, or two of its scores are the same judgement.
+        DocumentError: a document cannot be stored.
+    """
+    rows: list[str] = []
+    size = 0
+    for number, outcome in enumerate(outcomes):
+        row = _row(number, outcome)
+        if rows and (len(rows) == _CHUNK or size + len(row) > _CHUNK_CHARACTERS):
+            yield f"[{','.join(rows)}]"
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row)
+    if rows:
+        yield f"[{','.join(rows)}]"
+
+
+def _row(number: int, outcome: SlotOutcome) -> str:
+    claim = outcome.claim
+    key = claim.key
+    values: dict[str, Any] = {
+        "run_id": key.run_id,
+        "slot_scenario_id": key.scenario_id,
+        "slot_model": key.model,
+        "slot_index": key.sample_index,
+        "attempt": claim.attempt,
+        "worker": claim.worker,
+    }
+    if outcome.transcript is None:
+        pause = _back_off(claim.attempt) if outcome.retry_in is None else outcome.retry_in
+        values |= {"n": number, "error_code": outcome.error_code, "slot_error": outcome.error_message, "retry_s": pause.total_seconds()}
+        return pydantic_core.to_json(values, exclude_none=True).decode()
+    _check_key(claim, outcome.transcript)
+    transcript = as_json(number, uuid7(), outcome.transcript)
+    scores = f',"scores":{_scores(outcome.scores)}' if outcome.scores else ""
+    return f"{transcript[:-1]}{scores},{pydantic_core.to_json(values).decode()[1:]}"
+
+
+def _check_key(claim: SlotClaim, transcript: TranscriptCreate) -> None:
+    """Refuse the transcript of another slot; what it leaves out is the claim's."""
+    key = claim.key
+    if transcript.model != key.model:
+        message = "the transcript is of another model than its claim: the version that really answered goes into model_version"
+        raise ValidationError(message, "model")
+    if transcript.scenario_id is not None and parse_reference(transcript.scenario_id, "scenario_id") != key.scenario_id:
+        raise ValidationError("the transcript is of another scenario than its claim", "scenario_id")
+    if transcript.sample_index != key.sample_index and "sample_index" in transcript.model_fields_set:
+        raise ValidationError("the transcript is of another sample than its claim", "sample_index")
+
+
+def _back_off(attempt: int) -> timedelta:
+    """Return the pause after an attempt: a second, doubled with each one up to five minutes, with jitter."""
+    # Computed here and not by the UPDATE, where Citus allows no random().
+    seconds = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempt - 1, 30))
+    return timedelta(seconds=seconds * uniform(0.5, 1.5))  # noqa: S311
+
+
+def _scores(scores: list[ScoreCreate]) -> str:
+    judgements = {(score.rubric_id and str(score.rubric_id), score.name, score.annotator_kind, score.annotator) for score in scores}
+    if len(judgements) < len(scores):
+        message = "two scores of one transcript have the same rubric, name and annotator: an annotator judges once"
+        raise ValidationError(message, "scores")
+    return f"[{','.join(map(_score, scores))}]"
+
+
+def _score(score: ScoreCreate) -> str:
+    user_id = score.annotator_user_id
+    values: dict[str, Any] = {
+        "rubric_id": None if score.rubric_id is None else str(parse_reference(score.rubric_id, "rubric_id")),
+        "name": score.name,
+        "annotator_kind": str(score.annotator_kind),
+        "annotator": score.annotator,
+        "annotator_user_id": None if user_id is None else str(parse_reference(user_id, "annotator_user_id")),
+        # As text: JSON has no NaN, and the shortest text that reads back the same is exact.
+        "value": None if score.value is None else repr(score.value),
+        "label": score.label,
+        "duration_ms": score.duration_ms,
+        "cost": None if score.cost is None else str(score.cost),
+        "cost_currency": score.cost_currency,
+    }
+    known = json.dumps({name: value for name, value in values.items() if value is not None}, ensure_ascii=False)
+    return known if score.rationale is None else f'{known[:-1]},"rationale":{dump_json(score.rationale)}}}'

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from stemmadb._test_server import DatabaseServer
     from stemmadb.database import Database
     from stemmadb.observability import StatementCount
+    from stemmadb.packs import Pack
+    from stemmadb.reports import Finding
 
-__all__ = ["assert_max_queries", "count_queries", "make_workspace", "run_together"]
+__all__ = ["assert_max_queries", "count_queries", "make_workspace", "pack_conformance", "run_together"]
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -248,6 +250,37 @@ def assert_max_queries(n: int) -> Iterator[StatementCount]:
     if sent.count > n:
         listed = "\n".join(f"{number}. {' '.join(statement.split())}" for number, statement in enumerate(sent.statements, 1))
         raise AssertionError(f"{sent.count} statements were sent, and {n} are allowed:\n{listed}")
+
+
+def pack_conformance(pack: Pack, db: Database | None = None, *, package: str | None = None) -> list[Finding]:
+    """
+    Find everything in which a pack does not do as packs do. One test of this kind is all that a new pack needs:
+
+        @pytest.mark.parametrize("pack", packs(), ids=lambda pack: pack.name)
+        def test_conformance(pack):
+            assert pack_conformance(pack) == []
+
+    Looked at are its tables (names, times, indexed references with a rule for deletions; keys, references, vocabularies and policies of
+    tenant tables), its documents (registered, frozen, without a gap in their versions), its query functions (decorated, typed,
+    documented, logged under their module's name, named for what they return, and twinned for async), its SQL (columns named, the
+    workspace asked for), its errors (pickled), its seeds (applied twice) and its migrations (equal to the entities; up, down and up).
+
+    Args:
+        pack: installed or not.
+        db: a migrated database that may be lost: the pack's branch is undone in it and made again, and its seeds are applied. None makes
+            one on the server of the tests and drops it.
+        package: the package of its query modules; None: the one of its entities in which the pack is defined. The twins are in
+            ``stemmadb.aio.<pack>`` for a pack of the library, else in ``<package>.aio``.
+
+    Returns:
+        What was found, each with a ``code`` that never changes; empty when the pack conforms.
+
+    Raises:
+        ConfigurationError: the package cannot be told, or no test database can be had.
+    """
+    from stemmadb._conformance import findings
+
+    return findings(pack, db, package)
 
 
 def run_together(n: int, fn: Callable[[int], R]) -> list[R | BaseException]:

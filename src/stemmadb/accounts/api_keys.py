@@ -88,6 +88,7 @@ def issue(
         live: False makes a token that says ``test``.
 
     Raises:
+        ConflictError: every token that was made has the id of another key, which does not happen by chance.
         ReferenceNotFoundError: no such user or workspace.
         ValidationError: a malformed scope, an empty name, a lifetime that is not positive; nothing was sent.
     """

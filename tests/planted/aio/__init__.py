@@ -1,0 +1,1 @@
+"""Async twins, some of them."""

@@ -66,6 +66,8 @@ class Repository(Generic[T]):
     For a tenant entity every call needs a session with a workspace, and sees its rows only. Rows that were soft-deleted are left out of
     every call but ``restore``, ``delete`` and ``list_all(include_deleted=True)``.
 
+    On an AsyncSession: ``await session.run_sync(notes.get, key)``, or once ``get_note = aio.twin(notes.get)``.
+
     Args:
         entity: a class with a table.
     """

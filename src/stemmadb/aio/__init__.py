@@ -42,7 +42,8 @@ def twin_iter(fn: Callable[Concatenate[Session, P], Iterator[R]], /) -> Callable
 
     @functools.wraps(fn)
     async def call(session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
-        rows = fn(session.sync_session, *args, **kwargs)
+        # The call itself crosses over too: a host's session may have to look its workspace up.
+        rows = await session.run_sync(fn, *args, **kwargs)
 
         def batch() -> list[R]:
             taken: list[R] = []

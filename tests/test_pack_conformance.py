@@ -84,6 +84,7 @@ PLANTED = [
     ("missing_upcaster", "planted_tags.gap"),
     # functions
     ("undecorated_function", "tests.planted.notes.bare"),
+    ("hidden_home", "tests.planted.notes.hidden"),
     ("untyped_function", "tests.planted.notes.untyped"),
     ("open_type", "tests.planted.notes.closed"),
     ("undocumented_function", "tests.planted.notes.silent"),

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from stemmadb.errors import StemmaError, ValidationError
 
+__all__ = ["DataObject"]
+
 
 class DataObject(BaseModel):
     """

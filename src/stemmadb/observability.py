@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExecutionContext
 
+__all__ = ["StatementCount", "count_statements"]
+
 logger = logging.getLogger("stemmadb.query")
 
 _STARTED = "stemma_started"

@@ -20,6 +20,8 @@ from stemmadb._sqlstates import translate
 from stemmadb.documents import DocumentColumn
 from stemmadb.entity import Entity
 
+__all__ = ["query", "tenant_query", "sql", "sql_rows", "EntityStatement", "RowStatement", "AnySelect", "read", "guard", "translated"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Entity)

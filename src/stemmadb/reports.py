@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+__all__ = ["Finding", "Severity", "CheckReport", "Health", "MigrationStatus", "BranchStatus", "RevisionInfo"]
+
 Severity = Literal["error", "warning", "info"]
 
 

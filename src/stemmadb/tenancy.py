@@ -21,6 +21,8 @@ from sqlalchemy.orm.util import LoaderCriteriaOption
 from stemmadb.entity import WorkspaceEntity
 from stemmadb.errors import NotFoundError, TenantViolationError, WorkspaceNotSetError
 
+__all__ = ["WorkspaceContext", "workspace", "current_workspace", "find_current_workspace", "workspace_of"]
+
 _KEY = "stemma"
 
 _current: ContextVar[str | UUID | None] = ContextVar("stemmadb_workspace", default=None)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from tests.planted._hidden import hidden
 from tests.planted.entities import PlantedParent, PlantedSeeded, PlantedTag
 
 from stemmadb.errors import ConflictError, NotFoundError, StemmaError
@@ -18,6 +19,7 @@ __all__ = [
     "forgotten",
     "get",
     "get_or_none",
+    "hidden",
     "iter_all",
     "Kept",
     "list_all",

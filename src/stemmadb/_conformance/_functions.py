@@ -33,6 +33,9 @@ def check(sources: Sources) -> Iterator[Finding]:
     for module, name, function in sources.functions():
         with_functions[module.__name__] = module
         place = f"{module.__name__}.{name}"
+        if function.__module__ != module.__name__:
+            message = f"its messages name {function.__module__}, which nobody imports from: set its __module__ to {module.__name__}"
+            yield Finding("hidden_home", "error", place, message)
         mark = getattr(function, "__stemma_query__", None)
         if mark is None:
             message = "what the driver raises would get out, and no workspace is asked for: decorate it with @query or @tenant_query"

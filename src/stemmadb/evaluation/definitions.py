@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Text, bindparam, cast, exists, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
+from stemmadb._exports import adopt
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import NotFoundError
@@ -242,7 +243,4 @@ def list_children(session: Session, definition_id: Id, *, cursor: str | None = N
     return found
 
 
-# The private modules are nobody's import path: messages and pickles name this one.
-for _name in __all__:
-    if globals()[_name].__module__.startswith("stemmadb.evaluation._"):
-        globals()[_name].__module__ = __name__
+adopt(globals())

@@ -19,6 +19,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select as select_from
 from sqlalchemy.orm import Session, aliased
 
+from stemmadb._exports import adopt
 from stemmadb.documents import OnInvalid, dump_json, keep_unreadable, resolve_unreadable
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import FrozenError, NotFoundError, ValidationError
@@ -378,3 +379,6 @@ def delete(session: Session, run_id: Id) -> None:
     if deleted is None:
         get_run(session, key)
     log.info("deleted run %s", key)
+
+
+adopt(globals())

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from stemmadb._exports import adopt
 from stemmadb.documents import OnInvalid, dump_json
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import CorruptDocumentError, DocumentError, NotFoundError, UnknownSchemaVersionError, ValidationError
@@ -273,3 +274,6 @@ def _find(session: Session, transcript_id: Id) -> Transcript | None:
     if transcript is None:
         log.warning("transcript %s was not found", key)
     return transcript
+
+
+adopt(globals())

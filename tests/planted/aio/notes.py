@@ -12,6 +12,7 @@ __all__ = [
     "find",
     "get",
     "get_or_none",
+    "hidden",
     "iter_all",
     "Kept",
     "list_all",
@@ -34,6 +35,7 @@ closed = twin(_sync.closed)
 find = twin(_sync.find)
 get = twin(_sync.get)
 get_or_none = twin(_sync.get_or_none)
+hidden = twin(_sync.hidden)
 iter_all = twin(_sync.iter_all)
 list_all = twin(_sync.list_all)
 misleading = twin(_sync.bare)

@@ -21,7 +21,7 @@ from stemmadb._conformance._sources import sources_of
 from stemmadb.database import Database
 from stemmadb.entity import Entity
 from stemmadb.errors import ConfigurationError
-from stemmadb.packs import Pack, packs
+from stemmadb.packs import Pack, documents, packs
 from stemmadb.testing import pack_conformance
 
 ROOT = Path(__file__).parents[1]
@@ -269,7 +269,7 @@ def test_what_is_seeded_has_a_version(committed_db: Database) -> None:
         seeding.run(committed_db, profile)
     without, planned = {}, []
     with committed_db.all_workspaces(reason="census") as session:
-        for table, column in (place for pack in packs() for place in pack.documents):
+        for table, column in documents(entity for pack in packs() for entity in pack.entities):
             counted = text(f"SELECT count(*), count({column} -> 'schema_version') FROM stemma.{table} WHERE {column} IS NOT NULL")
             rows, versions = session.execute(counted).one()
             if rows != versions:

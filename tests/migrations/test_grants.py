@@ -135,3 +135,16 @@ def test_grants_are_for_callers_with_a_connection_too(migrated: Place) -> None:
         connection.commit()
     engine.dispose()
     assert migrated.ask("SELECT has_table_privilege('stemma_app', 'stemma.runs', 'SELECT')") == [True]
+
+
+def test_roles_are_for_callers_with_a_connection_too(plain: Place) -> None:
+    """``ensure_roles`` on a connection makes what is missing, in the caller's transaction; the second time that is nothing."""
+    engine = create_engine(plain.direct_url)
+    with engine.connect() as connection:
+        assert len(migrations.ensure_roles(connection)) == 3
+        connection.rollback()
+        assert migrations.ensure_roles(connection) == ("stemma_owner", "stemma_app", "stemma_maintenance")
+        connection.commit()
+        assert migrations.ensure_roles(connection) == ()
+        connection.rollback()
+    engine.dispose()

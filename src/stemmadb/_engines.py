@@ -1,33 +1,34 @@
 """One pair of engines per database and process: what a connection is asked when it is made, and what a transaction is told as it begins."""
 
-import functools
 import logging
 import os
 import select
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-from uuid import UUID
+from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event, exc
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from stemmadb import _heads, observability
+from stemmadb import _openings as openings
+from stemmadb._openings import Opening
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl, describe
-from stemmadb.errors import ConfigurationError, ConnectionLostError, DatabaseUnavailableError, SchemaOutOfDateError, StemmaError
+from stemmadb.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    SchemaOutOfDateError,
+    StemmaError,
+)
 from stemmadb.settings import Settings
 
 logger = logging.getLogger("stemmadb.database")
-
-Isolation = Literal["read committed", "repeatable read", "serializable"]
-_ISOLATION = {None: "", "read committed": " ISOLATION LEVEL READ COMMITTED", "repeatable read": " ISOLATION LEVEL REPEATABLE READ"} | {
-    "serializable": " ISOLATION LEVEL SERIALIZABLE"
-}
-
-_OPTION = "stemma"
 
 # What a new connection is asked, in one round trip. A pooler hands out a process id of its own, which differs from pg_backend_pid().
 _INSPECT = """
@@ -42,18 +43,6 @@ SELECT pg_catalog.pg_backend_pid(),
  WHERE me.rolname = current_user
 """
 _HEADS = "SELECT version_num FROM stemma.stemma_alembic_version"
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What a transaction is told as it begins."""
-
-    workspace_id: UUID | None = None
-    isolation: Isolation | None = None
-    read_only: bool = False
-    role: str | None = None
-    timeout_ms: int | None = None
-    user_settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class Engines:
         if derived is None:
             if len(self._derived) > 2048:
                 self._derived.clear()
-            derived = self._derived[key] = engine.execution_options(**{_OPTION: opening})
+            derived = self._derived[key] = engine.execution_options(**{openings.OPTION: opening})
         return derived
 
     def pools(self) -> list[Pool]:
@@ -159,6 +148,7 @@ class Engines:
     def _hook(self, engine: Engine) -> None:
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "begin", self._begin)
+        event.listen(engine, "commit", self._commit)
         event.listen(engine.pool, "checkout", _refuse_dead)
         observability.watch(engine, log_queries=self.settings.log_queries, slow_query_ms=self.settings.slow_query_ms)
 
@@ -180,7 +170,7 @@ class Engines:
         try:
             cursor.execute(_INSPECT)
             pid, version, is_app, may_switch, bypasses, migrated = cursor.fetchone()
-            driver = getattr(connection, "driver_connection", None) or connection
+            driver = openings.driver_of(connection)
             if driver.info.backend_pid != pid:
                 # Statements prepared through a transaction pooler may be answered by another client's: wrong rows, without an error.
                 self._pooled = True
@@ -212,16 +202,23 @@ class Engines:
     def _begin(self, connection: Connection) -> None:
         """Send BEGIN and the settings of the transaction in one message; on a fresh connection when the pool's was dead."""
         options = connection.get_execution_options()
-        if options.get("isolation_level") == "AUTOCOMMIT" or self.login is None:
+        opening: Opening = options.get(openings.OPTION) or Opening()
+        level: str | None = options.get("isolation_level")
+        if level == "AUTOCOMMIT" and opening.workspace_id is not None:
+            raise ConfigurationError("a session in a workspace cannot be in AUTOCOMMIT: its workspace is set for a transaction")
+        if level == "AUTOCOMMIT" or self.login is None:
             return
-        opening = options.get(_OPTION) or Opening()
         for last in (False, False, True):
             dbapi: Any = connection.connection  # after an invalidation: another one
-            text = _opening_text(
-                opening, switches_role=self.login.switches_role, timeout_ms=self.settings.query_timeout_ms, begins=bool(dbapi.autocommit)
+            text = openings.text_of(
+                opening,
+                switches_role=self.login.switches_role,
+                timeout_ms=self.settings.query_timeout_ms,
+                begins=bool(dbapi.autocommit),
+                level=level,
             )
             try:
-                _send(dbapi.dbapi_connection, text)
+                openings.send(dbapi.dbapi_connection, text)
             except BaseException as error:
                 connection.invalidate(error)
                 if not isinstance(error, psycopg.Error):
@@ -233,29 +230,12 @@ class Engines:
             else:
                 return
 
-
-def _send(connection: Any, text: str) -> None:
-    # Several commands in one message cannot be prepared, and SQLAlchemy's cursor for async drivers does not take the argument.
-    if hasattr(connection, "run_async"):
-        connection.run_async(lambda driver: driver.execute(text, prepare=False))
-    else:
-        connection.execute(text, prepare=False)
-
-
-@functools.lru_cache(maxsize=4096)
-def _opening_text(opening: Opening, *, switches_role: bool, timeout_ms: int, begins: bool) -> str:
-    role = opening.role or ("stemma_app" if switches_role else None)
-    timeout = opening.timeout_ms if opening.timeout_ms is not None else timeout_ms
-    parts = [
-        f"BEGIN{_ISOLATION[opening.isolation]}{' READ ONLY' if opening.read_only else ''}" if begins else "",
-        f"SET LOCAL ROLE {role}" if role else "",
-        "SET LOCAL search_path = stemma, public",
-        "SET LOCAL timezone = 'UTC'",
-        f"SET LOCAL statement_timeout = {timeout}" if timeout else "",
-        f"SET LOCAL stemma.workspace_id = '{opening.workspace_id}'" if opening.workspace_id else "",
-        *(f"SET LOCAL {name} = '{value}'" for name, value in opening.user_settings),
-    ]
-    return "; ".join(filter(None, parts))
+    def _commit(self, connection: Connection) -> None:
+        """Refuse the COMMIT of a transaction in which a statement failed: the server would roll it back, and report no error."""
+        driver = None if connection.invalidated else openings.driver_of(connection.connection.dbapi_connection)
+        if driver is not None and driver.pgconn.transaction_status == TransactionStatus.INERROR:
+            message = "A statement of this transaction failed, so it cannot be committed: roll back, or put what may fail into a savepoint"
+            raise DatabaseError("25P02", message)
 
 
 def _refuse_dead(dbapi_connection: Any, _record: object, _proxy: object) -> None:
@@ -264,7 +244,10 @@ def _refuse_dead(dbapi_connection: Any, _record: object, _proxy: object) -> None
 
     A server that ends an idle connection says so: its socket is readable. Looking costs a microsecond, a ping a round trip.
     """
-    driver = getattr(dbapi_connection, "driver_connection", None) or dbapi_connection
+    driver = openings.driver_of(dbapi_connection)
+    if not driver.autocommit:
+        # Whoever had it last chose an isolation level, and SQLAlchemy leaves it so.
+        dbapi_connection.autocommit = True
     try:
         poll = select.poll()
         poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from stemmadb import _engines, _work, tenancy
-from stemmadb._engines import Engines, Isolation, Opening
+from stemmadb._engines import Engines
+from stemmadb._openings import Isolation, Opening
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl
 from stemmadb.errors import ConfigurationError, DatabaseUnavailableError, NotFoundError, PermissionDeniedError, StemmaError
@@ -391,4 +392,4 @@ def _info(workspace_id: UUID | None) -> dict[Any, Any]:
 
 
 def _with_workspace(opening: Opening, workspace_id: UUID | None) -> Opening:
-    return Opening(workspace_id, opening.isolation, opening.read_only, opening.role, opening.timeout_ms, opening.user_settings)
+    return replace(opening, workspace_id=workspace_id)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
 from stemmadb import seeding
-from stemmadb._engines import Opening
+from stemmadb._openings import Opening
 from stemmadb.database import Database
 from stemmadb.entity import metadata
 from stemmadb.errors import StemmaError

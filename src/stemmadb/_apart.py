@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.orm import Session
 
+from stemmadb.errors import LockTimeoutError
 from stemmadb.query import translated
+
+# The caller's own transaction may hold the row, and would never end while this waits for it.
+_PATIENCE = text("SET LOCAL lock_timeout = '1s'")
 
 
 def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> None:
@@ -26,3 +30,42 @@ def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> 
         else:
             with bind.begin_nested():
                 bind.execute(text(statement), parameters)
+
+
+def settle(session: Session, statement: str, parameters: Mapping[str, Any]) -> Row[Any] | None:
+    """
+    As ``execute``, for a write that must not be left out: what cannot be done apart is done in the caller's transaction.
+
+    That is so for a row that the caller's transaction made, which nobody else sees yet, and for one that is locked for over a second, by
+    that transaction perhaps.
+
+    Args:
+        session: the caller's.
+        statement: one that is safe to send again when it touched nothing, and that returns a row when it touched one.
+        parameters: its parameters.
+
+    Returns:
+        The first row that the statement returned, or None.
+
+    Raises:
+        StemmaError: it could not be written in either way.
+    """
+    bind = session.get_bind()
+    with translated():
+        if isinstance(bind, Engine):
+            try:
+                with translated(), bind.begin() as connection:
+                    connection.execute(_PATIENCE)
+                    found = _first(connection, statement, parameters)
+            except LockTimeoutError:
+                found = None
+            if found is not None:
+                return found
+        session.flush()
+        with session.begin_nested():
+            return _first(session.connection(), statement, parameters)
+
+
+def _first(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Row[Any] | None:
+    result = connection.execute(text(statement), parameters)
+    return result.first() if result.returns_rows else None

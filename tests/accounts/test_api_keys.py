@@ -20,10 +20,12 @@ from stemmadb.database import Database
 from stemmadb.errors import (
     AuthenticationError,
     ConflictError,
+    InvalidTransitionError,
     NotFoundError,
     PermissionDeniedError,
     ReferenceNotFoundError,
     ValidationError,
+    WorkspaceNotSetError,
 )
 from stemmadb.testing import assert_max_queries, count_queries
 
@@ -283,3 +285,77 @@ async def test_twins(async_session: object) -> None:
     issued = await aapi_keys.issue(async_session, user.id, "k")  # type: ignore[arg-type]
     assert (await aapi_keys.verify(async_session, issued.token)).user_id == user.id  # type: ignore[arg-type]
     assert aapi_keys.looks_like_token(issued.token.get_secret_value())
+
+
+def test_list_for_workspace(session: Session, user: User, workspace: UUID) -> None:
+    """The keys of the session's workspace, newest first, whoever made them; personal ones and those of others are not among them."""
+    with assert_max_queries(0), pytest.raises(WorkspaceNotSetError), Session(session.get_bind()) as none:
+        api_keys.list_for_workspace(none)
+    other = users.create(session, f"{uuid4().hex}@example.com")
+    made = [api_keys.issue(session, owner.id, "k", workspace_id=workspace).key for owner in (user, other)]
+    api_keys.issue(session, user.id, "personal")
+    elsewhere = session.scalar(
+        text("INSERT INTO stemma.workspaces (owner_id, name, slug) VALUES (:owner, 'x', :slug) RETURNING id"),
+        {"owner": user.id, "slug": f"other-{uuid4().hex[:8]}"},
+    )
+    api_keys.issue(session, user.id, "theirs", workspace_id=elsewhere)
+    found = api_keys.list_for_workspace(session, limit=1)
+    rest = api_keys.list_for_workspace(session, cursor=found.next_cursor)
+    assert [key.id for key in [*found, *rest]] == [made[1].id, made[0].id]
+    api_keys.revoke(session, made[0].id)
+    assert [key.id for key in api_keys.list_for_workspace(session, include_revoked=False)] == [made[1].id]
+
+
+def test_rotate(session: Session, user: User, workspace: UUID) -> None:
+    """The successor is as the key was; both hold until the overlap is over; the event tells of the new one."""
+    old = api_keys.issue(session, user.id, "ci", workspace_id=workspace, scopes=["runs:*"], expires_in=timedelta(days=30), live=False)
+    new = api_keys.rotate(session, old.key.id, overlap=timedelta(hours=2))
+    assert (new.key.name, new.key.user_id, new.key.workspace_id, new.key.scopes) == ("ci", user.id, workspace, ("runs:*",))
+    assert (new.key.rotated_from_id, new.key.prefix[:11]) == (old.key.id, "stm_k_test_")
+    assert new.key.expires_at is not None
+    assert new.key.expires_at - new.key.created_at == timedelta(days=30)
+    assert old.key.expires_at is not None
+    assert timedelta(hours=1) < old.key.expires_at - datetime.now(UTC) < timedelta(hours=3)
+    assert {api_keys.verify(session, issued.token).key_id for issued in (old, new)} == {old.key.id, new.key.id}
+    ended = old.key.expires_at
+    api_keys.rotate(session, old.key.id, overlap=timedelta(days=2))
+    assert old.key.expires_at == ended
+    assert "API_KEY_CREATED" in str(session.execute(text("SELECT type FROM stemma.security_events")).all())
+
+
+def test_rotate_a_key_without_an_end(session: Session, user: User) -> None:
+    """The old one gets an end, the new one none."""
+    old = api_keys.issue(session, user.id, "k", expires_in=None)
+    new = api_keys.rotate(session, old.key.id, overlap=timedelta(0))
+    assert new.key.expires_at is None
+    assert api_keys.get(session, old.key.id).expires_at is not None
+
+
+def test_rotate_refuses(session: Session, user: User) -> None:
+    """A revoked key, an unknown one, an overlap into the past: nothing is made, and the transaction goes on."""
+    key = api_keys.issue(session, user.id, "k").key
+    with count_queries() as sent, pytest.raises(ValidationError):
+        api_keys.rotate(session, key.id, overlap=timedelta(seconds=-1))
+    assert sent.count == 0
+    api_keys.revoke(session, key.id)
+    with pytest.raises(InvalidTransitionError):
+        api_keys.rotate(session, key.id)
+    for wanted in (uuid4(), "nonsense"):
+        with pytest.raises(NotFoundError):
+            api_keys.rotate(session, wanted)
+    assert len(api_keys.list_for_user(session, user.id)) == 1
+
+
+def test_set_scopes(session: Session, user: User) -> None:
+    """They hold from the next verification; malformed ones are refused before anything is sent."""
+    issued = api_keys.issue(session, user.id, "k", scopes=["runs:*"])
+    assert api_keys.set_scopes(session, issued.key.id, ["users:read", "users:read"]).scopes == ("users:read",)
+    assert api_keys.verify(session, issued.token, required_scope="users:read")
+    with pytest.raises(PermissionDeniedError):
+        api_keys.verify(session, issued.token, required_scope="runs:read")
+    assert api_keys.set_scopes(session, issued.key.id, []).scopes == ()
+    with count_queries() as sent, pytest.raises(ValidationError):
+        api_keys.set_scopes(session, issued.key.id, ["everything"])
+    assert sent.count == 0
+    with pytest.raises(NotFoundError):
+        api_keys.set_scopes(session, uuid4(), [])

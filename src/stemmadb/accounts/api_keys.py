@@ -12,14 +12,19 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from stemmadb import _apart
+from stemmadb._exports import adopt
 from stemmadb.accounts import _tokens
+from stemmadb.accounts._key_rotation import rotate, set_scopes
+from stemmadb.accounts._key_rows import NewKey, checked_name, checked_scopes, insert_key, known_peppers, record_key_event
 from stemmadb.accounts.data import ApiKeyIdentity, IssuedApiKey
 from stemmadb.accounts.entities import ApiKey
+from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
 from stemmadb.errors import AuthenticationError, ConflictError, NotFoundError, PermissionDeniedError, StemmaError, ValidationError
 from stemmadb.paging import Page, page
-from stemmadb.query import query, read, sql, sql_rows
-from stemmadb.settings import KeyRing, load_settings
+from stemmadb.query import query, read, sql, sql_rows, tenant_query
+from stemmadb.settings import KeyRing
+from stemmadb.tenancy import workspace_of
 
 __all__ = [
     "ApiKeyIdentity",
@@ -33,35 +38,17 @@ __all__ = [
     "get_by_prefix",
     "find_by_prefix",
     "list_for_user",
+    "list_for_workspace",
+    "rotate",
+    "set_scopes",
     "revoke",
     "delete",
 ]
 
 logger = logging.getLogger(__name__)
 
-_SCOPE = re.compile(r"[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)")
 _PREFIX = re.compile(r"[0-9A-Za-z_-]{8,64}")
-_TRIES = 3
 _GRAIN = "5 minutes"
-
-# Nothing happens on a conflict: a new id is tried, in a transaction that is still usable.
-_INSERT = sql(
-    ApiKey,
-    """
-    INSERT INTO stemma.api_keys (id, user_id, workspace_id, name, prefix, key_hash, pepper_version, last_four, scopes, expires_at)
-    VALUES (:id, :user_id, :workspace_id, :name, :prefix, :key_hash, :pepper_version, :last_four, CAST(:scopes AS text[]),
-            now() + CAST(:expires_in AS interval))
-    ON CONFLICT (prefix) DO NOTHING
-    RETURNING {columns}
-    """,
-)
-_EVENT = sql_rows(
-    """
-    INSERT INTO stemma.security_events (user_id, type, payload)
-    VALUES (:user_id, :type, jsonb_build_object('schema_version', 1, 'reason', NULL,
-            'details', jsonb_build_object('key_id', CAST(:key_id AS text), 'prefix', CAST(:prefix AS text))))
-    """
-)
 
 
 @query
@@ -92,30 +79,19 @@ def issue(
         ReferenceNotFoundError: no such user or workspace.
         ValidationError: a malformed scope, an empty name, a lifetime that is not positive; nothing was sent.
     """
-    owner, scope_list = parse_reference(user_id, "user_id"), _checked_scopes(scopes)
     if expires_in is not None and expires_in <= timedelta(0):
         raise ValidationError("expires_in must be above 0", field="expires_in")
-    version, pepper = _tokens.newest_pepper(_peppers())
-    for _ in range(_TRIES):
-        token = _tokens.generate("k", live=live)
-        key = _INSERT.write(
-            session,
-            id=uuid7(),
-            user_id=owner,
+    return insert_key(
+        session,
+        NewKey(
+            user_id=parse_reference(user_id, "user_id"),
             workspace_id=None if workspace_id is None else parse_reference(workspace_id, "workspace_id"),
-            name=_checked_name(name),
-            prefix=token.prefix,
-            key_hash=_tokens.digest(token.text, pepper),
-            pepper_version=version,
-            last_four=token.last_four,
-            scopes=scope_list,
+            name=checked_name(name),
+            scopes=checked_scopes(scopes),
             expires_in=expires_in,
-        )
-        if key is not None:
-            _EVENT.run(session, user_id=owner, type="API_KEY_CREATED", key_id=str(key.id), prefix=key.prefix)
-            logger.info("api key issued", extra={"key_id": str(key.id), "user_id": str(owner)})
-            return IssuedApiKey(key, SecretStr(token.text))
-    raise ConflictError("ApiKey", ("prefix",))
+            live=live,
+        ),
+    )
 
 
 _INSERT_DIGEST = sql(
@@ -170,10 +146,10 @@ def create(
         id=uuid7(),
         user_id=parse_reference(user_id, "user_id"),
         workspace_id=None if workspace_id is None else parse_reference(workspace_id, "workspace_id"),
-        name=_checked_name(name),
+        name=checked_name(name),
         prefix=prefix,
         key_hash=key_hash,
-        scopes=_checked_scopes(scopes),
+        scopes=checked_scopes(scopes),
         expires_at=expires_at,
     )
     if key is None:
@@ -225,7 +201,7 @@ def verify(session: Session, token: SecretStr, *, required_scope: str | None = N
     parsed = _tokens.parse(token.get_secret_value(), "k")
     if parsed is None:
         raise AuthenticationError
-    peppers = _peppers()
+    peppers = known_peppers()
     row = _VERIFY.first(session, prefix=parsed.prefix, grain=_GRAIN)
     # An unknown id does the same work as a known one.
     stored = bytes(32) if row is None else bytes(row.key_hash)
@@ -326,6 +302,26 @@ def list_for_user(
     return page(session, statement, order_by=[ApiKey.created_at.desc(), ApiKey.id.desc()], cursor=cursor, limit=limit)
 
 
+@tenant_query
+def list_for_workspace(session: Session, *, include_revoked: bool = True, cursor: str | None = None, limit: int = 50) -> Page[ApiKey]:
+    """
+    Return the keys of the session's workspace, whoever made them, newest first, by (created_at, id); digests are not fetched.
+
+    Args:
+        session: the caller's session, in a workspace.
+        include_revoked: whether revoked keys are in the list.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+    """
+    statement = select(ApiKey).where(ApiKey.workspace_id == workspace_of(session))
+    if not include_revoked:
+        statement = statement.where(ApiKey.revoked_at.is_(None))
+    return page(session, statement, order_by=[ApiKey.created_at.desc(), ApiKey.id.desc()], cursor=cursor, limit=limit)
+
+
 _REVOKE = sql(
     ApiKey,
     """
@@ -347,7 +343,7 @@ def revoke(session: Session, key_id: Id) -> ApiKey:
     key = _REVOKE.write(session, id=parse_id(key_id, "ApiKey"))
     if key is None:
         return get(session, key_id)
-    _EVENT.run(session, user_id=key.user_id, type="API_KEY_REVOKED", key_id=str(key.id), prefix=key.prefix)
+    record_key_event(session, key, SecurityEventType.API_KEY_REVOKED)
     logger.info("api key revoked", extra={"key_id": str(key.id)})
     return key
 
@@ -367,20 +363,4 @@ def delete(session: Session, key_id: Id) -> None:
         raise NotFoundError("ApiKey", key_id)
 
 
-def _checked_name(name: str) -> str:
-    if not name.strip() or "\x00" in name:
-        raise ValidationError("name says what the key is for", field="name")
-    return name
-
-
-def _checked_scopes(scopes: Collection[str]) -> list[str]:
-    if isinstance(scopes, str):
-        raise ValidationError("scopes is a collection of domain:action", field="scopes")
-    for scope in scopes:
-        if not _SCOPE.fullmatch(scope):
-            raise ValidationError("a scope is domain:action or domain:*, in lower case", field="scopes")
-    return sorted(set(scopes))
-
-
-def _peppers() -> KeyRing:
-    return load_settings().token_peppers
+adopt(globals())

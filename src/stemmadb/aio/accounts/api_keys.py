@@ -15,6 +15,9 @@ __all__ = [
     "get_by_prefix",
     "find_by_prefix",
     "list_for_user",
+    "list_for_workspace",
+    "rotate",
+    "set_scopes",
     "revoke",
     "delete",
 ]
@@ -30,5 +33,8 @@ find = twin(_sync.find)
 get_by_prefix = twin(_sync.get_by_prefix)
 find_by_prefix = twin(_sync.find_by_prefix)
 list_for_user = twin(_sync.list_for_user)
+list_for_workspace = twin(_sync.list_for_workspace)
+rotate = twin(_sync.rotate)
+set_scopes = twin(_sync.set_scopes)
 revoke = twin(_sync.revoke)
 delete = twin(_sync.delete)

@@ -1,0 +1,120 @@
+"""What the modules about API keys share: how a key gets its row, and what a name and scopes must be."""
+
+import logging
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from stemmadb.accounts import _security_events, _tokens
+from stemmadb.accounts.data import IssuedApiKey
+from stemmadb.accounts.entities import ApiKey
+from stemmadb.accounts.vocabularies import SecurityEventType
+from stemmadb.entity import uuid7
+from stemmadb.errors import ConflictError, ValidationError
+from stemmadb.query import sql
+from stemmadb.settings import KeyRing, load_settings
+
+# The private modules about keys log under the name that callers import.
+log = logging.getLogger("stemmadb.accounts.api_keys")
+
+_SCOPE = re.compile(r"[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)")
+_TRIES = 3
+
+# Nothing happens on a conflict: a new id is tried, in a transaction that is still usable.
+_INSERT = sql(
+    ApiKey,
+    """
+    INSERT INTO stemma.api_keys (id, user_id, workspace_id, name, prefix, key_hash, pepper_version, last_four, scopes, expires_at,
+            rotated_from_id)
+    VALUES (:id, :user_id, :workspace_id, :name, :prefix, :key_hash, :pepper_version, :last_four, CAST(:scopes AS text[]),
+            now() + CAST(:expires_in AS interval), :rotated_from_id)
+    ON CONFLICT (prefix) DO NOTHING
+    RETURNING {columns}
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that is to be made; checked already."""
+
+    user_id: UUID
+    workspace_id: UUID | None
+    name: str
+    scopes: list[str]
+    expires_in: timedelta | None
+    live: bool
+    rotated_from_id: UUID | None = None
+
+
+def insert_key(session: Session, new: NewKey) -> IssuedApiKey:
+    """
+    Store a key with a new token, and the event that tells of it.
+
+    Raises:
+        ConflictError: every token that was made has the id of another key, which does not happen by chance.
+    """
+    version, pepper = _tokens.newest_pepper(known_peppers())
+    for _ in range(_TRIES):
+        token = _tokens.generate("k", live=new.live)
+        key = _INSERT.write(
+            session,
+            id=uuid7(),
+            user_id=new.user_id,
+            workspace_id=new.workspace_id,
+            name=new.name,
+            prefix=token.prefix,
+            key_hash=_tokens.digest(token.text, pepper),
+            pepper_version=version,
+            last_four=token.last_four,
+            scopes=new.scopes,
+            expires_in=new.expires_in,
+            rotated_from_id=new.rotated_from_id,
+        )
+        if key is not None:
+            record_key_event(session, key, SecurityEventType.API_KEY_CREATED)
+            log.info("api key issued", extra={"key_id": str(key.id), "user_id": str(new.user_id)})
+            return IssuedApiKey(key, SecretStr(token.text))
+    raise ConflictError("ApiKey", ("prefix",))
+
+
+def record_key_event(session: Session, key: ApiKey, type: SecurityEventType) -> None:
+    """Write a security event about a key, in the caller's transaction."""
+    _security_events.record(session, type, key.user_id, details={"key_id": str(key.id), "prefix": key.prefix})
+
+
+def checked_name(name: str) -> str:
+    """
+    Return the name.
+
+    Raises:
+        ValidationError: there is nothing to read in it.
+    """
+    if not name.strip() or "\x00" in name:
+        raise ValidationError("name says what the key is for", field="name")
+    return name
+
+
+def checked_scopes(scopes: Collection[str]) -> list[str]:
+    """
+    Return the scopes as they are stored: each once, sorted.
+
+    Raises:
+        ValidationError: one is malformed.
+    """
+    if isinstance(scopes, str):
+        raise ValidationError("scopes is a collection of domain:action", field="scopes")
+    for scope in scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise ValidationError("a scope is domain:action or domain:*, in lower case", field="scopes")
+    return sorted(set(scopes))
+
+
+def known_peppers() -> KeyRing:
+    """Return the peppers of the environment, newest first."""
+    return load_settings().token_peppers

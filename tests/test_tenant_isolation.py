@@ -1,0 +1,424 @@
+"""
+Nothing of another workspace is read, changed or revealed, whatever is called.
+
+Every function of a workspace is called, sync and async, with ids of another workspace and with ids that nobody has: both read the same, and
+the other workspace stays as it was to the byte. The calls are made from the signatures.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, ForeignKeyConstraint, NullPool, Table, create_engine, text
+from sqlalchemy.exc import IntegrityError, InternalError
+from sqlalchemy.orm import Session
+from tests.full_databases import Filled, fill, fill_accounts
+from tests.generated_calls import Arguments, Nobodys, Rows, TenantFunction, arguments_of, places_of, tenant_functions
+
+from stemmadb import tenancy
+from stemmadb._conformance._tables import is_tenant_table
+from stemmadb._test_server import DatabaseServer
+from stemmadb.accounts import users
+from stemmadb.database import Database
+from stemmadb.entity import metadata
+from stemmadb.errors import StemmaError, WorkspaceNotSetError
+from stemmadb.evaluation import definitions
+from stemmadb.evaluation.entities import Definition, Run, Scenario, Transcript
+from stemmadb.packs import packs
+from stemmadb.testing import count_queries
+
+packs()
+FUNCTIONS = list(tenant_functions())
+TENANTS = [table for table in metadata.sorted_tables if is_tenant_table(table)]
+REFERENCES = [
+    key
+    for table in TENANTS
+    for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name))
+    if is_tenant_table(key.referred_table)
+]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Two workspaces that have everything, in one database."""
+
+    db: Database
+    ours: Filled
+    theirs: Filled
+    nobodys: Nobodys
+
+
+@contextmanager
+def _two_workspaces(server: DatabaseServer) -> Iterator[Neighbours]:
+    name = server.create()
+    db = server.connect(name)
+    try:
+        ours, theirs = fill(db, "ours"), fill(db, "theirs")
+        with db.session() as session:
+            stranger = users.create(session, "stranger@full.example").id
+        yield Neighbours(db, ours, theirs, Nobodys(ours, stranger))
+    finally:
+        db.close()
+        server.drop(name)
+
+
+@pytest.fixture(scope="module")
+def neighbours(stemmadb_server: DatabaseServer) -> Iterator[Neighbours]:
+    """Two full workspaces, which no test changes."""
+    with _two_workspaces(stemmadb_server) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def unguarded(stemmadb_server: DatabaseServer) -> Iterator[Neighbours]:
+    """The same in a database without row-level security: the predicates of the statements are all there is."""
+    with _two_workspaces(stemmadb_server) as found:
+        owner = create_engine(found.db.direct_url, poolclass=NullPool)
+        with owner.begin() as connection:
+            for table in TENANTS:
+                connection.exec_driver_sql(f"ALTER TABLE stemma.{table.name} DISABLE ROW LEVEL SECURITY")
+        owner.dispose()
+        yield found
+
+
+def name_of(function: TenantFunction) -> str:
+    return function.name
+
+
+# --------------------------------------------------------------------------------------------------------- what a call did
+
+_ROWS = text(
+    " UNION ALL ".join(
+        f"SELECT '{table.name}', count(*), coalesce(sum(hashtextextended(CAST(to_jsonb(found) AS text), 0)), 0) "
+        f"FROM stemma.{table.name} AS found WHERE workspace_id = :workspace_id"
+        for table in TENANTS
+    )
+)
+
+
+def rows_of(session: Session, workspace_id: UUID) -> Any:
+    """Number and digest of the rows of a workspace in each table, as the session's transaction would leave them; None if it failed."""
+    connection = session.connection()
+    try:
+        connection.exec_driver_sql("SET LOCAL ROLE stemma_maintenance")
+    except InternalError as error:
+        if isinstance(error.orig, psycopg.errors.InFailedSqlTransaction):
+            # Nothing of it can stay.
+            return None
+        raise
+    return connection.execute(_ROWS, {"workspace_id": workspace_id}).all()
+
+
+def told(answer: Any, given: Mapping[str, Any]) -> str:
+    """What a caller learns from a result or an error, without what the caller gave and what is new in each call."""
+    found = f"{type(answer).__name__}: {answer} {answer.args!r}" if isinstance(answer, BaseException) else repr(answer)
+    for value in given.values():
+        for part in _parts(value):
+            found = found.replace(part, "<given>")
+    found = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "<id>", found)
+    found = re.sub(r"datetime\.datetime\([^)]*\)\)?", "<time>", found)
+    # The hash of a content that was given.
+    found = re.sub(r"""\bb('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", "<bytes>", found)
+    return re.sub(r"next_cursor='[^']*'", "<cursor>", found)
+
+
+def _parts(value: Any) -> list[str]:
+    if isinstance(value, UUID | str):
+        return [str(value)]
+    if hasattr(value, "key"):
+        return [*_parts(value.key), value.worker]
+    return [str(value.run_id), str(value.scenario_id)] if hasattr(value, "run_id") else [value.template]
+
+
+class Call:
+    """A call of one function in which one place, or each that must be filled, names a row of somebody else."""
+
+    def __init__(self, neighbours: Neighbours, function: TenantFunction, place: str | None) -> None:
+        self._neighbours = neighbours
+        self._function = function
+        self._place = place
+        self.given: dict[str, Any] = {}
+
+    def arguments(self, rows: Any) -> Arguments:
+        """Return its arguments, with these rows in the place, and rows of our own elsewhere."""
+        self.given = {}
+        ours = Rows(self._neighbours.ours)
+
+        def choose(place: str, kind: str) -> Any:
+            if self._place not in (None, place):
+                return ours[kind]
+            self.given[place] = rows[kind]
+            assert self.given[place] is not None, f"tests/full_databases.py makes no {kind}"
+            return self.given[place]
+
+        return arguments_of(self._function.function, choose, optional=() if self._place is None else (self._place,))
+
+    def answer(self, session: Session, rows: Any) -> str:
+        """Call the function and return what the caller learns."""
+        arguments = self.arguments(rows)
+        try:
+            found = self._function.function(session, *arguments.positional, **arguments.keywords)
+            found = list(found) if inspect.isgenerator(found) else found
+        except StemmaError as error:
+            found = error
+        return told(found, self.given)
+
+    async def async_answer(self, session: Any, rows: Any) -> str:
+        """As answer, through the twin."""
+        arguments = self.arguments(rows)
+        try:
+            found = twin_of(self._function)(session, *arguments.positional, **arguments.keywords)
+            found = [row async for row in found] if isinstance(found, AsyncIterator) else await found
+        except StemmaError as error:
+            found = error
+        return told(found, self.given)
+
+
+def twin_of(function: TenantFunction) -> Callable[..., Any]:
+    """The async twin of a function."""
+    module, _, name = function.name.rpartition(".")
+    found: Callable[..., Any] = getattr(import_module(f"stemmadb.aio.{module}"), name)
+    return found
+
+
+def calls(neighbours: Neighbours, function: TenantFunction) -> list[Call]:
+    """Every place on its own, and all that must be filled together."""
+    places = places_of(function.function)
+    together = [Call(neighbours, function, None)] if sum(required for _, required in places) > 1 else []
+    return [Call(neighbours, function, place) for place, _ in places] + together
+
+
+# ------------------------------------------------------------------------------------------------------ every function
+
+
+@pytest.mark.requirement("TN-032", "TN-034", "TN-035", "TN-036")
+@pytest.mark.parametrize("held", [False, True], ids=["fresh", "held"])
+@pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+def test_anothers_ids_read_like_nobodys(neighbours: Neighbours, function: TenantFunction, held: bool) -> None:
+    """Same answer, and nothing over there changed; also when the session holds objects of the other workspace."""
+    refuse_to_tell(neighbours, function, hold if held else None)
+
+
+@pytest.mark.requirement("TN-032", "TN-034", "TN-035")
+@pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+def test_predicates_hold_where_policies_are_missing(unguarded: Neighbours, function: TenantFunction) -> None:
+    """The first line of defence is enough by itself: without row-level security the answers are the same."""
+    refuse_to_tell(unguarded, function)
+
+
+def refuse_to_tell(neighbours: Neighbours, function: TenantFunction, prepare: Callable[[Neighbours, Session], None] | None = None) -> None:
+    """Call a function with ids of the other workspace and with nobody's, and compare what came of it."""
+    with neighbours.db.session() as session:
+        before = rows_of(session, neighbours.theirs.workspace_id)
+    for call in calls(neighbours, function):
+        answers = []
+        for rows in (Rows(neighbours.theirs), neighbours.nobodys):
+            with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
+                if prepare is not None:
+                    prepare(neighbours, session)
+                answers.append(call.answer(session, rows))
+                assert rows_of(session, neighbours.theirs.workspace_id) in (before, None)
+                session.rollback()
+        assert answers[0] == answers[1]
+
+
+def hold(neighbours: Neighbours, session: Session) -> None:
+    """Put objects of the other workspace into a session, as somebody does who keeps them between requests."""
+    ids = neighbours.theirs.ids
+    with neighbours.db.session(workspace=neighbours.theirs.workspace_id) as other:
+        kept = [other.get(entity, (ids["workspace"], ids[name])) for entity, name in _HELD]
+    for row in kept:
+        assert row is not None
+        session.add(row)
+
+
+_HELD: list[tuple[type[Any], str]] = [(Definition, "definition"), (Scenario, "scenario"), (Run, "run"), (Transcript, "transcript")]
+
+
+# Any worker may claim.
+_FREE = {"evaluation.runs.claim_slots(worker)"}
+
+
+def test_the_calls_would_find_our_own(neighbours: Neighbours) -> None:
+    """The same calls tell our own rows from nobody's: they are no calls that fail for another reason."""
+    indifferent = []
+    for function in FUNCTIONS:
+        for call in calls(neighbours, function):
+            answers = []
+            for rows in (Rows(neighbours.ours), neighbours.nobodys):
+                with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
+                    answers.append(call.answer(session, rows))
+                    session.rollback()
+            if answers[0] == answers[1]:
+                indifferent.append(f"{function.name}({call._place or ''})")
+    assert set(indifferent) == _FREE
+
+
+@pytest.mark.requirement("TN-035", "AD-027")
+async def test_anothers_ids_read_like_nobodys_to_twins(neighbours: Neighbours) -> None:
+    """The async twins answer as the functions do, and leave the other workspace alone."""
+    db, theirs = neighbours.db, neighbours.theirs.workspace_id
+    with db.session() as session:
+        before = rows_of(session, theirs)
+    try:
+        for function in FUNCTIONS:
+            for call in calls(neighbours, function):
+                with db.session(workspace=neighbours.ours.workspace_id) as session:
+                    expected = call.answer(session, neighbours.nobodys)
+                    session.rollback()
+                async with db.async_session(workspace=neighbours.ours.workspace_id) as asession:
+                    assert await call.async_answer(asession, Rows(neighbours.theirs)) == expected, function.name
+                    assert await asession.run_sync(rows_of, theirs) in (before, None)
+                    await asession.rollback()
+    finally:
+        await db.async_engine.dispose()
+
+
+# ------------------------------------------------------------------------------------------------------ without a workspace
+
+
+@pytest.mark.requirement("TN-038")
+@pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+def test_without_a_workspace_nothing_is_sent(neighbours: Neighbours, function: TenantFunction) -> None:
+    """WorkspaceNotSetError, which names the function as callers import it, at the call; and no statement."""
+    arguments = arguments_of(function.function, lambda _place, kind: Rows(neighbours.ours)[kind])
+    with neighbours.db.session() as session, count_queries() as sent:
+        with pytest.raises(WorkspaceNotSetError, match=f"^{re.escape(function.name)} needs a workspace"):
+            function.function(session, *arguments.positional, **arguments.keywords)
+        assert session.info["stemma"] == tenancy.NoWorkspace()
+    assert sent.count == 0
+
+
+@pytest.mark.requirement("TN-038", "AD-027")
+async def test_without_a_workspace_no_twin_sends_anything(neighbours: Neighbours) -> None:
+    """The twins raise the same; those that stream, with the first row that is asked for."""
+    try:
+        async with neighbours.db.async_session() as session:
+            with count_queries() as sent:
+                for function in FUNCTIONS:
+                    arguments = arguments_of(function.function, lambda _place, kind: Rows(neighbours.ours)[kind])
+                    with pytest.raises(WorkspaceNotSetError, match=f"^{re.escape(function.name)} needs a workspace"):
+                        found = twin_of(function)(session, *arguments.positional, **arguments.keywords)
+                        await (anext(found) if isinstance(found, AsyncIterator) else found)
+            assert sent.count == 0
+    finally:
+        await neighbours.db.async_engine.dispose()
+
+
+@pytest.mark.requirement("TN-048")
+def test_across_workspaces_every_function_refuses(neighbours: Neighbours) -> None:
+    """A session of all workspaces is none of one workspace."""
+    with neighbours.db.all_workspaces(reason="a test") as session, count_queries() as sent:
+        for function in FUNCTIONS:
+            arguments = arguments_of(function.function, lambda _place, kind: Rows(neighbours.ours)[kind])
+            with pytest.raises(WorkspaceNotSetError):
+                function.function(session, *arguments.positional, **arguments.keywords)
+        assert sent.count == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- every table
+
+
+@pytest.mark.requirement("TN-042", "TN-045")
+@pytest.mark.parametrize("table", TENANTS, ids=lambda table: table.name)
+def test_policies_hold_where_predicates_are_forgotten(neighbours: Neighbours, table: Table) -> None:
+    """Raw SQL without a predicate sees one's own rows only, none without a workspace, and changes nothing over there."""
+    ours, theirs = neighbours.ours.workspace_id, neighbours.theirs.workspace_id
+    with neighbours.db.session(workspace=ours) as session:
+        found = session.execute(text(f"SELECT DISTINCT workspace_id FROM stemma.{table.name}")).scalars().all()
+        assert found == [ours]
+        for statement in (
+            f"UPDATE stemma.{table.name} SET updated_at = now() WHERE workspace_id = :theirs",
+            f"DELETE FROM stemma.{table.name} WHERE workspace_id = :theirs",
+        ):
+            assert session.execute(text(statement), {"theirs": theirs}).rowcount == 0
+        session.rollback()
+    with neighbours.db.session() as session:
+        assert session.scalar(text(f"SELECT count(*) FROM stemma.{table.name}")) == 0
+
+
+@pytest.mark.requirement("TN-033", "TN-036", "TN-042")
+@pytest.mark.parametrize("table", TENANTS, ids=lambda table: table.name)
+def test_no_row_is_put_into_another_workspace(neighbours: Neighbours, table: Table) -> None:
+    """Raw SQL that names the other workspace, or moves a row there, is refused by the policy, before any constraint is looked at."""
+    columns = ", ".join(column.name for column in table.columns if column.computed is None and column.name != "workspace_id")
+    for statement in (
+        f"INSERT INTO stemma.{table.name} (workspace_id, {columns}) SELECT :theirs, {columns} FROM stemma.{table.name} LIMIT 1",
+        f"UPDATE stemma.{table.name} SET workspace_id = :theirs",
+    ):
+        with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
+            with pytest.raises(Exception, match="row-level security policy") as caught:
+                session.execute(text(statement), {"theirs": neighbours.theirs.workspace_id})
+            assert caught.value.orig.sqlstate == "42501"
+            session.rollback()
+
+
+@pytest.mark.requirement("AD-019", "TN-036", "VR-042")
+@pytest.mark.parametrize("key", REFERENCES, ids=lambda key: key.name)
+def test_no_row_hangs_on_another_workspaces_row(neighbours: Neighbours, key: ForeignKeyConstraint) -> None:
+    """A child under a row of another workspace is refused by the foreign key itself, even for the owner without guards."""
+    table, parent = key.table, key.referred_table
+    # What beside the workspace says which row is meant, and what it is called over there.
+    pairs = {element.parent.name: element.column.name for element in key.elements if element.column.name != "workspace_id"}
+    child_column, parent_column = next((ours, theirs) for ours, theirs in pairs.items() if theirs == "id")
+    owner = create_engine(neighbours.db.direct_url, poolclass=NullPool)
+    with owner.connect() as connection:
+        connection.exec_driver_sql(f"SET LOCAL stemma.workspace_id = '{neighbours.theirs.workspace_id}'")
+        foreign = connection.scalar(text(f"SELECT {parent_column} FROM stemma.{parent.name} ORDER BY created_at LIMIT 1"))
+        connection.exec_driver_sql(f"SET LOCAL stemma.workspace_id = '{neighbours.ours.workspace_id}'")
+        connection.exec_driver_sql(f"ALTER TABLE stemma.{table.name} DISABLE TRIGGER USER")
+        one = f"SELECT ctid FROM stemma.{table.name} WHERE {child_column} IS NOT NULL LIMIT 1"
+        statement = text(f"UPDATE stemma.{table.name} SET {child_column} = :foreign WHERE ctid = ({one})")
+        with pytest.raises(IntegrityError) as caught:
+            connection.execute(statement, {"foreign": foreign})
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        connection.rollback()
+    owner.dispose()
+    assert isinstance(caught.value.orig, psycopg.errors.ForeignKeyViolation)
+    assert caught.value.orig.diag.constraint_name == key.name
+
+
+# ------------------------------------------------------------------------------------------------------- the end of a workspace
+
+
+@pytest.mark.requirement("TN-028", "VR-105")
+def test_one_delete_removes_a_workspace(committed_db: Database, owner: Engine) -> None:
+    """One DELETE takes a full workspace along, every table of it, and leaves the neighbour as it was."""
+    ours, theirs = fill(committed_db, "ours"), fill(committed_db, "theirs")
+    with committed_db.session(workspace=theirs.workspace_id) as session:
+        fill_accounts(session, theirs.ids["user"], theirs.workspace_id)
+    with committed_db.session() as session:
+        before = rows_of(session, ours.workspace_id)
+    with committed_db.session() as session:
+        deleted = session.execute(text("DELETE FROM stemma.workspaces WHERE id = :id"), {"id": theirs.workspace_id})
+        assert deleted.rowcount == 1
+    with committed_db.session() as session:
+        assert {count for _, count, _ in rows_of(session, theirs.workspace_id)} == {0}
+        assert rows_of(session, ours.workspace_id) == before
+        left = session.execute(text("SELECT count(*) FROM stemma.api_keys WHERE workspace_id IS NOT NULL")).scalar_one()
+        logs = session.execute(text("SELECT workspace_id FROM stemma.audit_logs WHERE action = 'TEST'")).scalars().all()
+    assert left == 0
+    assert logs == [None]
+
+
+@pytest.mark.requirement("VR-108")
+def test_one_delete_removes_a_tree(session: Session) -> None:
+    """DELETE FROM definitions takes three levels at once, because a reference to the row's own table is checked at the end."""
+    from tests.evaluation.run_setups import make_definition
+
+    root = make_definition(session)
+    child = definitions.fork(session, root.id)
+    definitions.fork(session, child.id)
+    definitions.set_label(session, "a-label", child.id)
+    session.execute(text("DELETE FROM stemma.definition_labels"))
+    assert session.execute(text("DELETE FROM stemma.definitions")).rowcount == 3
+    assert definitions.find(session, uuid4()) is None

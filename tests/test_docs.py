@@ -32,6 +32,7 @@ import stemmadb
 from stemmadb import _engines, _heads, errors
 from stemmadb.cli import application
 from stemmadb.database import Database
+from stemmadb.settings import Settings
 from stemmadb.testing import make_workspace
 
 pytestmark = pytest.mark.docs
@@ -462,6 +463,14 @@ def test_every_command_is_described() -> None:
         pending += [(f"{name} {below}", found) for below, found in getattr(command, "commands", {}).items()]
         options = [option for found in command.params for option in found.opts if option.startswith("--")]
         assert [said for said in (name.removeprefix("stemmadb "), *options) if said not in page] == []
+
+
+@pytest.mark.offline
+def test_every_variable_is_described() -> None:
+    """Each variable of the environment stands on the page on settings, and in .env.example."""
+    variables = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    for page in (REFERENCE / "settings.md", ROOT / ".env.example"):
+        assert variables - set(re.findall(r"\w+", page.read_text())) == set(), name_of(page)
 
 
 @pytest.mark.offline

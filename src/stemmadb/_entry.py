@@ -2,14 +2,12 @@
 
 import getpass
 import sys
-import weakref
 from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.orm import Session
 
 from stemmadb import tenancy
 from stemmadb._sqlstates import translate
@@ -39,12 +37,12 @@ def connect(
         settings: pool, timeouts and keys; None reads the environment.
 
     Raises:
-        ConfigurationError: a malformed URL or setting.
+        ConfigurationError: a malformed URL or setting; or a document cannot be written at the version that a setting asks for.
         EmbeddedServerError: the embedded server cannot start; the message says why and what to do.
         MissingDependencyError: no URL, and the extra ``embedded`` is not installed.
     """
-    settings = settings or load_settings()
-    workspace = workspace or settings.workspace
+    settings = _applied(settings or load_settings())
+    workspace = settings.workspace if workspace is None else workspace
     address = url or settings.database_url
     if address is not None:
         if data_dir is not None:
@@ -55,9 +53,18 @@ def connect(
     return _connect_embedded(workspace, data_dir or settings.data_dir, settings)
 
 
+def _applied(settings: Settings) -> Settings:
+    """Apply the settings that hold for the whole process. Packs are imported only where a setting names their documents."""
+    if settings.write_versions:
+        from stemmadb.documents._write_version import configure_write_versions
+
+        configure_write_versions(settings.write_versions)
+    return settings
+
+
 def connect_unmigrated(url: str | URL | None = None) -> Database:
     """As connect(), but the embedded database is left at the schema that it has: for the commands that migrate."""
-    settings = load_settings()
+    settings = _applied(load_settings())
     if (url or settings.database_url) is not None:
         return connect(url, settings=settings)
     return _connect_embedded(None, settings.data_dir, settings, migrate=False)
@@ -126,9 +133,6 @@ def _say(message: str) -> None:
     print(f"stemmadb: {message}", file=sys.stderr)  # noqa: T201
 
 
-_hosts: "weakref.WeakKeyDictionary[Engine, Database]" = weakref.WeakKeyDictionary()
-
-
 def use(engine: Engine | AsyncEngine, *, workspace: str | UUID | None = None) -> Database:
     """
     Use a host application's own engine.
@@ -137,16 +141,6 @@ def use(engine: Engine | AsyncEngine, *, workspace: str | UUID | None = None) ->
     info={"workspace": ...})``, of the context, or the default here) ``SET LOCAL stemma.workspace_id`` is sent, and nothing else: no
     role, no search path.
     """
-    db = Database(settings=load_settings(), workspace=workspace, host=engine)
-    _hosts[engine.sync_engine if isinstance(engine, AsyncEngine) else engine] = db
+    db = Database(settings=_applied(load_settings()), workspace=workspace, host=engine)
+    tenancy.adopt(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, workspace)
     return db
-
-
-def _default_of_host(session: Session) -> str | UUID | None:
-    bind = session.bind
-    engine = bind.engine if bind is not None else None
-    db = _hosts.get(engine) if engine is not None else None
-    return db.workspace if db is not None else None
-
-
-tenancy.add_default(_default_of_host)

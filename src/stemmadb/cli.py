@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stemmadb import __version__
+from stemmadb import __version__, _document_commands
 from stemmadb._console import AsJson, Url, err, fail_for, open_database, output, refuse_in_production
 from stemmadb.errors import ConfigurationError, StemmaError
 
@@ -26,6 +26,7 @@ migrate = typer.Typer(no_args_is_help=True, help="Bring the schema to this relea
 seed = typer.Typer(no_args_is_help=True, help="What a database starts with.")
 app.add_typer(migrate, name="migrate")
 app.add_typer(seed, name="seed")
+app.add_typer(_document_commands.group, name="documents")
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Packs = Annotated[list[str] | None, typer.Option("--packs", help="Only these packs, and what they need. Default: all.")]

@@ -13,6 +13,8 @@ from sqlalchemy.engine import URL
 from stemmadb._urls import parse_url
 from stemmadb.errors import ConfigurationError
 
+__all__ = ["Settings", "load_settings", "SecretBytes", "KeyRing"]
+
 
 class SecretBytes:
     """Bytes that no repr, log or dump shows."""
@@ -60,6 +62,22 @@ def _parse_keys(value: object) -> object:
     return tuple(keys)
 
 
+def _parse_versions(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    versions: dict[str, int] = {}
+    for item in filter(None, (part.strip() for part in value.split(","))):
+        name, _, version = (part.strip() for part in item.partition(":"))
+        if not name.isidentifier() or not (version.isascii() and version.isdecimal()):
+            message = "expected names of documents with versions: DefinitionContent:1,RunConfig:1"
+            raise ValueError(message)
+        if name in versions:
+            message = f"{name} stands there twice"
+            raise ValueError(message)
+        versions[name] = int(version)
+    return tuple(versions.items())
+
+
 def _parse_url(value: object) -> object:
     try:
         return parse_url(value).url if isinstance(value, str) else value
@@ -70,6 +88,7 @@ def _parse_url(value: object) -> object:
 
 _Url = Annotated[URL | None, BeforeValidator(_parse_url)]
 _Keys = Annotated[KeyRing, NoDecode, BeforeValidator(_parse_keys)]
+_Versions = Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_parse_versions)]
 
 
 class Settings(BaseSettings):
@@ -107,6 +126,8 @@ class Settings(BaseSettings):
     """Whether every statement is logged at DEBUG, without its parameters."""
     environment: Literal["development", "test", "production"] = Field(default="development", validation_alias="STEMMADB_ENV")
     """``production`` makes destructive commands refuse."""
+    write_versions: _Versions = Field(default=(), validation_alias="STEMMADB_WRITE_VERSIONS")
+    """Documents that are stored at an older version than the newest, for the whole process: ``DefinitionContent:1,RunConfig:1``."""
     token_peppers: _Keys = Field(default=(), validation_alias="STEMMADB_TOKEN_PEPPERS", repr=False)
     """Peppers of API key digests, newest first; an id is a whole number, stored as ``pepper_version``."""
     secret_keys: _Keys = Field(default=(), validation_alias="STEMMADB_SECRET_KEYS", repr=False)

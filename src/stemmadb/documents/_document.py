@@ -15,6 +15,7 @@ from stemmadb.documents._fields import JsonAny, settle
 from stemmadb.documents._load import load_object, load_text, problem
 from stemmadb.documents._steps import Raw, U, Upcaster, known_documents, register_upcaster
 from stemmadb.documents._values import FrozenDict, freeze
+from stemmadb.documents._write_version import Downcaster, S, register_downcaster
 
 D = TypeVar("D", bound="Document")
 
@@ -120,10 +121,12 @@ class Document(DocumentPart):
     """The version of this class. Not to be set."""
 
     newest_version: ClassVar[int] = 0
-    """The version that this code writes, and the newest that it reads. 0 for a class without one, which holds only shared fields."""
+    """The newest version that is read, and what is written unless ``set_write_version`` says otherwise. 0 for a class without one."""
 
     _steps: ClassVar[dict[int, Upcaster]] = {}
     _complete: ClassVar[bool] = False
+    _steps_down: ClassVar[dict[int, Downcaster]] = {}
+    _write_version: ClassVar[int | None] = None
 
     def __init_subclass__(cls, version: int | None = None, **kwargs: Unpack[ConfigDict]) -> None:
         super().__init_subclass__(**kwargs)
@@ -136,6 +139,8 @@ class Document(DocumentPart):
             cls.newest_version = version
             cls._steps = {}
             cls._complete = False
+            cls._steps_down = {}
+            cls._write_version = None
             field = cls.model_fields["schema_version"]
             field.annotation, field.default = Literal[version], version  # type: ignore[assignment]
             field.metadata = [BeforeValidator(_whole)]
@@ -146,6 +151,11 @@ class Document(DocumentPart):
     def upcast(cls, from_version: int) -> Callable[[U], U]:
         """Register the function below as the step from a version to the next."""
         return register_upcaster(cls, from_version)
+
+    @classmethod
+    def downcast(cls, from_version: int) -> Callable[[S], S]:
+        """Register the function below as the step from a version to the one before, for ``set_write_version``."""
+        return register_downcaster(cls, from_version)
 
     @classmethod
     def load(cls, raw: Raw | str | bytes | None) -> Self:

@@ -11,6 +11,7 @@ from stemmadb import errors
 from stemmadb.documents._canonical import digest
 from stemmadb.documents._load import parse
 from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_digits, is_too_deep, map_strings, pointer
+from stemmadb.documents._write_version import require_readable, step_down
 
 if TYPE_CHECKING:
     from stemmadb.documents._document import Document
@@ -20,13 +21,14 @@ _CONTROL = re.compile(rb"\\u00(?:00|1a)")
 
 def dump_json(document: Document) -> str:
     """
-    Return the JSON text that is stored of a document.
+    Return the JSON text that is stored of a document: of the newest version, unless ``set_write_version`` asks for an older one.
 
     Raises:
         DocumentTooLargeError: it has over 16 MB.
-        CorruptDocumentError: it is nested over 64 levels, or holds a number that cannot be read back.
+        CorruptDocumentError: it is nested over 64 levels, or holds a number that cannot be read back; or a step down failed.
     """
-    serializer = type(document).__pydantic_serializer__
+    kind = type(document)
+    serializer = kind.__pydantic_serializer__
     try:
         # A computed field would come back as an unknown key.
         text: bytes = serializer.to_json(document, exclude_computed_fields=True)
@@ -36,6 +38,9 @@ def dump_json(document: Document) -> str:
     # One byte is found much faster than a pattern, and most texts have neither.
     if (b"\\" in text and _CONTROL.search(text)) or (b"\xef" in text and b"\xef\xbf\xbd" in text):
         text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
+    written = kind._write_version
+    if written is not None:
+        text = step_down(kind, text, written)
     if len(text) > MAX_BYTES:
         raise errors.DocumentTooLargeError(None, None, None, len(text), MAX_BYTES)
     if is_too_deep(text):
@@ -43,6 +48,8 @@ def dump_json(document: Document) -> str:
         raise errors.CorruptDocumentError(None, None, None, f"a document is nested at most {MAX_LEVELS} levels", place)
     if has_long_digits(text):
         parse(text)
+    if written is not None:
+        require_readable(kind, text, written)
     return text.decode()
 
 

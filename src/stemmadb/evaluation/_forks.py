@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from stemmadb.documents import dump_json
+from stemmadb.documents import dump_json, write_version
 from stemmadb.entity import Id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, LabelMovedError, ReferenceNotFoundError
 from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content
@@ -129,8 +129,8 @@ def fork(session: Session, parent_id: Id, data: DefinitionFork | None = None) ->
     """
     Make a new version of a definition, which is frozen by it.
 
-    The parent is locked (FOR NO KEY UPDATE) until the transaction ends. One statement; three when the parent's content has an older
-    schema version, since it is then read and written in the newest; one more to move a label.
+    The parent is locked (FOR NO KEY UPDATE) until the transaction ends. One statement; three when the parent's content is not of the
+    schema version that is written, since it is then read and written in that one; one more to move a label.
 
     Args:
         session: the caller's session, in a workspace.
@@ -178,7 +178,7 @@ def fork(session: Session, parent_id: Id, data: DefinitionFork | None = None) ->
 
 def _write_child(session: Session, statement: EntityStatement[Definition], **values: Any) -> Definition | None:
     """Return the child; its parent, if the session has it, is brought up to date."""
-    written = statement.write_all(session, written_version=DefinitionContent.newest_version, **values)
+    written = statement.write_all(session, written_version=write_version(DefinitionContent), **values)
     return next((definition for definition in written if definition.id == values["id"]), None)
 
 

@@ -12,6 +12,7 @@ from stemmadb import tenancy
 from stemmadb._entity_errors import invalid
 from stemmadb.entity import Entity, Versioned
 from stemmadb.errors import (
+    CorruptDocumentError,
     NotFoundError,
     StemmaError,
     UnknownFieldError,
@@ -79,14 +80,15 @@ def version_guards(entity: type[Entity], expected: int | None) -> list[ColumnEle
 
 
 def document_guards(entity: type[Entity], names: Collection[str]) -> list[ColumnElement[bool]]:
-    """Return conditions under which the documents among these columns may be replaced: none was written by a newer release."""
-    return [version <= known for _, version, known in _documents(entity, names)]
+    """Return conditions under which the documents among these columns may be replaced: this release knows the stored versions."""
+    # A malformed version, which is -1 here, may be of any release.
+    return [version.between(0, known) for _, version, known in _documents(entity, names)]
 
 
 def refusal(
     session: Session, entity: type[Entity], where: Sequence[ColumnElement[bool]], key: Any, names: Collection[str], seen: int | None
 ) -> StemmaError:
-    """Return why an UPDATE of the row changed nothing: it is not there, was saved since, or has a document of a newer release."""
+    """Return why an UPDATE of the row changed nothing: it is not there, was saved since, or has a document of an unknown version."""
     documents = _documents(entity, names)
     version: Any = entity.version if issubclass(entity, Versioned) else literal(None)
     row = session.execute(select(version, *[found for _, found, _ in documents]).select_from(entity).where(*where)).first()
@@ -95,6 +97,9 @@ def refusal(
     current, *found = row
     if seen is None or seen == current:
         for (name, _, known), stored in zip(documents, found, strict=True):
+            if stored < 0:
+                reason = "its version is malformed, or of more than nine digits"
+                return CorruptDocumentError(entity.__table__.name, name, key, reason, "/schema_version")
             if stored > known:
                 return UnknownSchemaVersionError(entity.__table__.name, name, key, stored, known)
     return VersionConflictError(entity.__name__, key, seen, current)

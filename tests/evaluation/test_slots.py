@@ -4,6 +4,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import isnan
@@ -31,6 +32,7 @@ from stemmadb.errors import (
     FrozenError,
     InvalidTransitionError,
     LeaseLostError,
+    NotFoundError,
     ReferenceNotFoundError,
     ValidationError,
 )
@@ -371,8 +373,23 @@ def test_an_outcome_of_a_deleted_run_is_lost(session: Session) -> None:
     results = {result.key.run_id: result for result in runs.record_outcomes(session, [success(claim) for claim in claims])}
     assert (results[gone.id].result, results[gone.id].status, results[gone.id].transcript_id) == ("LEASE_LOST", None, None)
     assert results[here.id].result == "STORED"
-    last = SlotClaim(SlotKey(here.id, claims[0].key.scenario_id, "zzz", 7), 1, "w", claims[0].lease_expires_at)
-    assert kinds(runs.record_outcomes(session, [failure(last)])) == ["LEASE_LOST"]
+
+
+def test_a_slot_that_was_never_planned_is_not_made(session: Session) -> None:
+    """A claim that no claim_slots has given is refused, by recording and by renewing, and leaves no slot behind."""
+    run = make_run(session, scenario_count=1)
+    (claim,) = runs.claim_slots(session, run.id, worker="w")
+    forged = replace(claim, key=replace(claim.key, model="another", sample_index=7))
+    calls = [
+        lambda: runs.record_outcomes(session, [success(claim), success(forged)]),
+        lambda: runs.record_outcomes(session, [failure(forged)]),
+        lambda: runs.renew_slots(session, [forged, claim]),
+    ]
+    for call in calls:
+        with pytest.raises(NotFoundError):
+            call()
+    assert [key_of(slot) for slot in slots_of(session, run.id)] == [claim.key]
+    assert kinds(runs.record_outcomes(session, [success(claim)])) == ["STORED"]
 
 
 @pytest.mark.requirement("AD-006")
@@ -477,10 +494,16 @@ def test_a_transcript_that_is_there_fills_the_slot(session: Session) -> None:
     added = [transcripts.add(session, run.id, transcript(claim, scenario_id=claim.key.scenario_id)) for claim in (first, second)]
     assert {slot.status for slot in slots_of(session, run.id)} == {SlotStatus.RUNNING}
     results = runs.record_outcomes(session, [success(first, JUDGE), failure(second)])
-    assert kinds(results) == ["DUPLICATE"] * 2
+    assert kinds(results) == ["DUPLICATE", "DUPLICATE"]
     assert [result.transcript_id for result in results] == [each.id for each in added]
     assert {(slot.status, slot.transcript_id) for slot in slots_of(session, run.id)} == {("COMPLETED", each.id) for each in added}
     assert rows(session, "scores") == 0
+    third = make_run(session, scenario_count=1)
+    (claim,) = runs.claim_slots(session, third.id, worker="w")
+    there = transcripts.add(session, third.id, transcript(claim, scenario_id=claim.key.scenario_id))
+    assert runs.record_outcomes(session, [failure(claim)])[0].status == SlotStatus.QUEUED
+    assert runs.reconcile(session, third.id).attached == 1
+    assert slot_of(session, claim).transcript_id == there.id
 
 
 @pytest.mark.requirement("AD-006")
@@ -709,19 +732,19 @@ def test_400_slots_give_400_outcomes_whatever_happens(committed_db: Database, co
 @pytest.mark.race
 @pytest.mark.requirement("AD-006")
 def test_one_of_ten_deliveries_of_a_claim_is_stored(committed_db: Database, committed_workspace: UUID) -> None:
-    """Ten deliveries of the same twenty outcomes at once, each in another order, store each outcome once and deadlock nowhere."""
+    """Ten deliveries of the same 300 outcomes at once, each in another order, store each outcome once and deadlock nowhere."""
     with committed_db.session(committed_workspace) as session:
-        run_id = make_run(session, scenario_count=20).id
-        claims = runs.claim_slots(session, run_id, worker="w", count=20)
+        run_id = make_run(session, scenario_count=300).id
+        claims = runs.claim_slots(session, run_id, worker="w", count=300)
 
     def deliver(number: int) -> list[str]:
-        order = random.Random(number).sample(claims, 20)
+        order = random.Random(number).sample(claims, 300)
         with committed_db.session(committed_workspace) as session:
             return kinds(runs.record_outcomes(session, [success(claim) for claim in order]))
 
     outcomes = run_together(10, deliver)
     assert not [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert Counter(kind for outcome in outcomes for kind in outcome) == {"STORED": 20, "DUPLICATE": 180}
+    assert Counter(kind for outcome in outcomes for kind in outcome) == {"STORED": 300, "DUPLICATE": 2700}
 
 
 @pytest.mark.offline

@@ -4,8 +4,8 @@ Outcomes of slots as rows of a JSON array, which is how a thousand of them are s
 A row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
 """
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from random import uniform
 from typing import Any, Final
@@ -39,14 +39,28 @@ _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 300.0
 
 
-def chunks(outcomes: Iterable[SlotOutcome]) -> Iterator[str]:
+def chunks(outcomes: Sequence[SlotOutcome]) -> Generator[str, None, None]:
     """
     Yield the outcomes as JSON arrays of at most 1,000 rows, numbered through from 0.
+
+    A thread makes the next array while the caller sends one: making it takes a third of the time that the server takes to store it.
 
     Raises:
         ValidationError: an outcome is not that of its claim, or two of its scores are the same judgement.
         DocumentError: a document cannot be stored.
     """
+    made = _made(outcomes)
+    if len(outcomes) <= _CHUNK:
+        yield from made
+        return
+    with ThreadPoolExecutor(1, "stemmadb-outcomes") as thread:
+        following = thread.submit(next, made, None)
+        while (chunk := following.result()) is not None:
+            following = thread.submit(next, made, None)
+            yield chunk
+
+
+def _made(outcomes: Sequence[SlotOutcome]) -> Iterator[str]:
     rows: list[str] = []
     size = 0
     for number, outcome in enumerate(outcomes):
@@ -111,11 +125,11 @@ def _scores(scores: list[ScoreCreate]) -> str:
 def _score(score: ScoreCreate) -> str:
     user_id = score.annotator_user_id
     values: dict[str, Any] = {
-        "rubric_id": None if score.rubric_id is None else str(parse_reference(score.rubric_id, "rubric_id")),
+        "rubric_id": None if score.rubric_id is None else parse_reference(score.rubric_id, "rubric_id"),
         "name": score.name,
-        "annotator_kind": str(score.annotator_kind),
+        "annotator_kind": score.annotator_kind,
         "annotator": score.annotator,
-        "annotator_user_id": None if user_id is None else str(parse_reference(user_id, "annotator_user_id")),
+        "annotator_user_id": None if user_id is None else parse_reference(user_id, "annotator_user_id"),
         # As text: JSON has no NaN, and the shortest text that reads back the same is exact.
         "value": None if score.value is None else repr(score.value),
         "label": score.label,
@@ -123,5 +137,5 @@ def _score(score: ScoreCreate) -> str:
         "cost": None if score.cost is None else str(score.cost),
         "cost_currency": score.cost_currency,
     }
-    known = json.dumps({name: value for name, value in values.items() if value is not None}, ensure_ascii=False)
+    known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
     return known if score.rationale is None else f'{known[:-1]},"rationale":{dump_json(score.rationale)}}}'

@@ -4,19 +4,23 @@ The outcomes of slots. Import these functions from ``stemmadb.evaluation.runs``.
 An outcome is accepted under the lease that claimed its slot, and once: a worker may deliver it as often as it likes.
 """
 
+import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from stemmadb.errors import LeaseLostError, NotFoundError
+from stemmadb._sqlstates import translate
+from stemmadb.errors import ConflictError, LeaseLostError, NotFoundError
 from stemmadb.evaluation._outcome_rows import OUTCOME_RECORD, SCORE_COLUMNS, SCORE_RECORD, TRANSCRIPT_COLUMNS, chunks
-from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, log
+from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, key_of_row, log
 from stemmadb.evaluation._run_status import settle_cancelled
-from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, UPDATE, is_key, key_in, live_transcript, locked_slot
+from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
 from stemmadb.evaluation.data import OutcomeKind, OutcomeResult, SlotClaim, SlotKey, SlotOutcome, TranscriptCreate
 from stemmadb.evaluation.entities import RunSlot, Transcript
 from stemmadb.evaluation.vocabularies import SlotStatus
@@ -27,13 +31,10 @@ def _columns(alias: str) -> str:
     return ", ".join(f"{alias}.{column}" for column in TRANSCRIPT_COLUMNS)
 
 
-# The runs are locked before the slots, each in the order of their keys: sorting what was given completes the first locks before the
-# second ones begin. A slot that is locked comes as it is then, not as the snapshot has it.
-#
-# held: the lease is the claim's. repeated: the slot is no longer running, and has started_at, which is cleared when a slot is given back,
-# so this claim settled it. live: a transcript lies in the slot's key already, put there by other means; the slot gets that one.
-_RECORD: Final = sql_rows(
-    f"""
+# The runs are locked before the slots, each in the order of their keys: the list of the locked runs is complete before the first row is
+# given, and sorting completes the rows before the first slot is locked. Nothing is joined: the rows of one step are looked up in the next
+# by IN (...) IS TRUE, which is hashed, where the planner might make a loop in a loop of a join.
+_GIVEN: Final = f"""
     WITH run AS MATERIALIZED (
         SELECT run.id, {MAX_ATTEMPTS} AS max_attempts, run.cancel_requested_at IS NOT NULL AS is_cancelled
           FROM stemma.runs AS run
@@ -41,59 +42,84 @@ _RECORD: Final = sql_rows(
          ORDER BY run.id
            FOR KEY SHARE
     ), given AS MATERIALIZED (
-        SELECT given.n, given.run_id, given.slot_scenario_id AS scenario_id, given.slot_model AS model, given.slot_index AS sample_index,
-               given.attempt, given.worker, given.scores, given.error_code, given.slot_error, given.retry_s, {_columns("given")},
-               run.max_attempts, run.is_cancelled
+        SELECT given.run_id, given.slot_scenario_id AS scenario_id, given.slot_model AS model, given.slot_index AS sample_index,
+               given.attempt, given.worker, given.scores, given.error_code, given.slot_error, given.retry_s, {_columns("given")}
           FROM json_to_recordset(CAST(:outcomes AS json)) AS given ({OUTCOME_RECORD})
-          JOIN run ON run.id = given.run_id
+         WHERE given.run_id = ANY(ARRAY(SELECT run.id FROM run))
          ORDER BY given.run_id, given.slot_scenario_id, given.slot_model, given.slot_index
-    ), found AS MATERIALIZED (
-        SELECT given.n, {key_in("given")}, given.scores, given.error_code, given.slot_error, {_columns("given")}, given.is_cancelled,
-               slot.attempt, slot.started_at, slot.queued_at, slot.available_at, live.id AS live_id, it.is_held, it.is_repeated,
-               CASE WHEN it.is_held THEN coalesce(live.id, given.id) ELSE slot.transcript_id END AS transcript_id,
-               CASE WHEN NOT it.is_held THEN slot.status WHEN it.is_completed THEN 'COMPLETED'
-                    WHEN slot.attempt < given.max_attempts THEN 'QUEUED' ELSE 'FAILED' END AS status,
-               statement_timestamp() + make_interval(secs => given.retry_s) AS next_at
+    )"""  # noqa: S608  (of constants only)
+
+# The proposed row is a running slot, so that it may carry the worker; as such it may hold no transcript, whose id travels as text.
+#
+# missed: what was not settled, because the lease is no longer the claim's. A slot that is not running and has kept the claim's attempt and
+# started_at, which is cleared when a slot is given back, was settled by this claim before.
+_RECORD: Final = sql_rows(
+    f"""{_GIVEN}, settled AS (
+        {INSERT_KEY}, status, attempt, lease_owner, lease_expires_at, error_code, error_message, available_at, queued_at)
+        SELECT :workspace_id, {key_in("given")}, 'RUNNING', given.attempt, given.worker, statement_timestamp(), given.error_code,
+               CASE WHEN given.error_code IS NULL THEN CAST(given.id AS text) ELSE given.slot_error END,
+               statement_timestamp() + make_interval(secs => coalesce(given.retry_s, 0)), {NO_SUCH_SLOT}
           FROM given
-         CROSS JOIN LATERAL {locked_slot("given")} AS slot
-          LEFT JOIN LATERAL {live_transcript("given")} AS live ON {is_key("live", "given")}
-         CROSS JOIN LATERAL (
-            SELECT slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt AS is_held,
-                   slot.status <> 'RUNNING' AND slot.started_at IS NOT NULL AND slot.attempt = given.attempt AS is_repeated,
-                   given.error_code IS NULL OR live.id IS NOT NULL AS is_completed) AS it
-         WHERE {is_key("slot", "given")}
+        {UPDATE}
+               (status, transcript_id, error_code, error_message, queued_at, available_at, finished_at, lease_owner, lease_expires_at) = (
+                SELECT it.status,
+                       CASE it.status WHEN 'COMPLETED' THEN CAST(excluded.error_message AS uuid) END,
+                       excluded.error_code,
+                       CASE WHEN it.status <> 'COMPLETED' THEN excluded.error_message END,
+                       CASE it.status WHEN 'QUEUED' THEN statement_timestamp() ELSE run_slots.queued_at END,
+                       CASE it.status WHEN 'QUEUED' THEN excluded.available_at ELSE run_slots.available_at END,
+                       CASE WHEN it.status <> 'QUEUED' THEN greatest(run_slots.started_at, statement_timestamp()) END,
+                       NULL, CAST(NULL AS timestamptz)
+                  FROM (SELECT CASE WHEN excluded.error_code IS NULL THEN 'COMPLETED'
+                                    WHEN run_slots.attempt < run.max_attempts THEN 'QUEUED' ELSE 'FAILED' END AS status
+                          FROM run WHERE run.id = excluded.run_id) AS it)
+         WHERE run_slots.status = 'RUNNING' AND run_slots.lease_owner = excluded.lease_owner AND run_slots.attempt = excluded.attempt
+        RETURNING {key_in("run_slots")}, run_slots.status, run_slots.transcript_id, run_slots.queued_at = {NO_SUCH_SLOT} AS is_unknown
     ), added AS (
         INSERT INTO stemma.transcripts (workspace_id, {KEY}, {", ".join(TRANSCRIPT_COLUMNS)})
-        SELECT :workspace_id, {key_in("found")}, {_columns("found")}
-          FROM found
-         WHERE found.is_held AND found.status = 'COMPLETED' AND found.live_id IS NULL
+        SELECT :workspace_id, {key_in("given")}, {_columns("given")}
+          FROM given
+         WHERE (given.id IN (SELECT settled.transcript_id FROM settled)) IS TRUE
     ), scored AS (
         INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_COLUMNS)})
-        SELECT :workspace_id, found.id, {", ".join(f"score.{column}" for column in SCORE_COLUMNS)}
-          FROM found
-         CROSS JOIN LATERAL json_to_recordset(found.scores) AS score ({SCORE_RECORD})
-         WHERE found.is_held AND found.status = 'COMPLETED' AND found.live_id IS NULL AND found.scores IS NOT NULL
-    ), settled AS (
-        {INSERT_KEY}, status, transcript_id, error_code, error_message, queued_at, available_at, started_at, finished_at)
-        SELECT :workspace_id, {key_in("found")}, found.status,
-               CASE found.status WHEN 'COMPLETED' THEN found.transcript_id END,
-               CASE found.status WHEN 'COMPLETED' THEN NULL ELSE found.error_code END,
-               CASE found.status WHEN 'COMPLETED' THEN NULL ELSE found.slot_error END,
-               CASE found.status WHEN 'QUEUED' THEN statement_timestamp() ELSE found.queued_at END,
-               CASE found.status WHEN 'QUEUED' THEN found.next_at ELSE found.available_at END,
-               found.started_at,
-               CASE found.status WHEN 'QUEUED' THEN NULL ELSE greatest(found.started_at, statement_timestamp()) END
-          FROM found
-         WHERE found.is_held
-        {UPDATE} status = excluded.status, transcript_id = excluded.transcript_id, error_code = excluded.error_code,
-               error_message = excluded.error_message, queued_at = excluded.queued_at, available_at = excluded.available_at,
-               finished_at = excluded.finished_at, lease_owner = NULL, lease_expires_at = NULL
+        SELECT :workspace_id, given.id, {", ".join(f"score.{column}" for column in SCORE_COLUMNS)}
+          FROM given
+         CROSS JOIN LATERAL json_to_recordset(given.scores) AS score ({SCORE_RECORD})
+         WHERE given.scores IS NOT NULL AND (given.id IN (SELECT settled.transcript_id FROM settled)) IS TRUE
+    ), missed AS MATERIALIZED (
+        SELECT {key_in("given")}, slot.status, slot.transcript_id,
+               slot.status <> 'RUNNING' AND slot.started_at IS NOT NULL AND slot.attempt = given.attempt AS is_repeated
+          FROM given
+         CROSS JOIN LATERAL {locked_slot("given")} AS slot
+         WHERE (({key_in("given")}) IN (SELECT {key_in("settled")} FROM settled)) IS NOT TRUE
+           AND ({key_in("slot")}) = ({key_in("given")})
     )
-    SELECT found.n, found.run_id, found.status, found.is_held AND found.is_cancelled AS may_be_last,
-           CASE WHEN found.is_held AND found.live_id IS NULL THEN 'STORED'
-                WHEN found.is_held OR found.is_repeated THEN 'DUPLICATE' ELSE 'LEASE_LOST' END AS result,
-           CASE WHEN found.status = 'COMPLETED' AND (found.is_held OR found.is_repeated) THEN found.transcript_id END AS transcript_id
-      FROM found
+    SELECT {key_in("settled")}, 'STORED' AS result, settled.status, settled.transcript_id, settled.is_unknown,
+           (SELECT run.is_cancelled FROM run WHERE run.id = settled.run_id) AS may_be_last
+      FROM settled
+ UNION ALL
+    SELECT {key_in("missed")}, CASE WHEN missed.is_repeated THEN 'DUPLICATE' ELSE 'LEASE_LOST' END, missed.status,
+           CASE WHEN missed.is_repeated THEN missed.transcript_id END, false, false
+      FROM missed
+    """  # noqa: S608  (of constants only)
+)
+
+# For the rare slot in whose key a transcript lies already, put there by other means.
+_TAKE_LIVE: Final = sql_rows(
+    f"""{_GIVEN}, held AS MATERIALIZED (
+        SELECT {key_in("given")}, slot.started_at, live.id AS transcript_id
+          FROM given
+         CROSS JOIN LATERAL {locked_slot("given")} AS slot
+         CROSS JOIN LATERAL {live_transcript("given")} AS live
+         WHERE ({key_in("slot")}) = ({key_in("given")}) AND ({key_in("live")}) = ({key_in("given")})
+           AND slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt
+    )
+    {INSERT_KEY}, status, transcript_id, started_at, finished_at)
+    SELECT :workspace_id, {key_in("held")}, 'COMPLETED', held.transcript_id, held.started_at,
+           greatest(held.started_at, statement_timestamp())
+      FROM held
+    {UPDATE} status = 'COMPLETED', transcript_id = excluded.transcript_id, finished_at = excluded.finished_at,
+           error_code = NULL, error_message = NULL, lease_owner = NULL, lease_expires_at = NULL
     """  # noqa: S608  (of constants only)
 )
 
@@ -106,7 +132,7 @@ def record_outcomes(session: Session, outcomes: Sequence[SlotOutcome]) -> list[O
     A transcript makes its slot COMPLETED. An error makes it FAILED, or QUEUED again after a pause while attempts remain. Only under the
     lease that claimed the slot; a repeated delivery, also within one call, changes nothing. All or none.
 
-    One statement for each 1,000 outcomes, whatever they hold; one pair more for each run whose cancelling was requested, which becomes
+    One statement for each 1,000 outcomes, whatever they hold; two more for each run whose cancelling was requested, which becomes
     CANCELLED with its last running slot. Locks the runs FOR KEY SHARE, then the slots in the order of their keys.
 
     Args:
@@ -116,38 +142,68 @@ def record_outcomes(session: Session, outcomes: Sequence[SlotOutcome]) -> list[O
 
     Returns:
         For each outcome, in the order given: STORED; DUPLICATE, when this claim was settled before, or a transcript was put into its slot
-        by other means; LEASE_LOST, when the slot was given to somebody else, given back or deleted since.
+        by other means; LEASE_LOST, when the slot was given to somebody else or given back since, or its run was deleted.
 
     Raises:
-        ConflictError: a transcript was put into a slot by other means at the same moment: deliver again.
         DocumentError: a document cannot be stored; its chunk was not sent.
+        NotFoundError: a claim is of a slot that its run never planned.
         ReferenceNotFoundError: no rubric, or no user, has the id that a score names.
         ValidationError: an outcome does not fit its claim; its chunk was not sent.
     """
     given = [SlotOutcome.of(outcome) for outcome in outcomes]
-    delivered = [_identity(outcome.claim) for outcome in given]
-    # Within one call the first delivery of a claim counts.
-    first = {identity: n for n, identity in reversed(list(enumerate(delivered)))}
-    numbers = sorted(first.values())
-    found = _send(session, [given[n] for n in numbers]) if numbers else {}
-    results = {n: _result(given[n].claim.key, found.get(place)) for place, n in enumerate(numbers)}
+    delivered = [(outcome.claim.key, outcome.claim.attempt, outcome.claim.worker) for outcome in given]
+    # Within one call the first delivery of a claim counts; a renewed claim is the same one.
+    first: dict[tuple[SlotKey, int, str], int] = {}
+    for n, claim in enumerate(delivered):
+        first.setdefault(claim, n)
+    results: dict[int, OutcomeResult] = {}
+    for turn in _turns(list(first.values()), given):
+        found = _send(session, [given[n] for n in turn])
+        results |= {n: _result(given[n].claim.key, found.get(given[n].claim.key)) for n in turn}
     counts = [result.result for result in results.values()]
-    log.info("%d outcomes stored, %d leases lost", counts.count(OutcomeKind.STORED), counts.count(OutcomeKind.LEASE_LOST))
-    return [results[n] if n in results else _repeated(results[first[identity]]) for n, identity in enumerate(delivered)]
+    log.debug("%d outcomes stored, %d leases lost", counts.count(OutcomeKind.STORED), counts.count(OutcomeKind.LEASE_LOST))
+    return [results[n] if n in results else _repeated(results[first[claim]]) for n, claim in enumerate(delivered)]
 
 
-def _identity(claim: SlotClaim) -> tuple[SlotKey, int, str]:
-    # Without the end of the lease: a renewed claim is the same one.
-    return claim.key, claim.attempt, claim.worker
+def _turns(numbers: list[int], outcomes: Sequence[SlotOutcome]) -> list[list[int]]:
+    """Share out outcomes so that no slot is in one turn twice: a statement may update a row only once."""
+    if len({outcomes[n].claim.key for n in numbers}) == len(numbers):
+        return [numbers] if numbers else []
+    turns: list[list[int]] = []
+    seen: Counter[SlotKey] = Counter()
+    for n in numbers:
+        key = outcomes[n].claim.key
+        if seen[key] == len(turns):
+            turns.append([])
+        turns[seen[key]].append(n)
+        seen[key] += 1
+    return turns
 
 
-def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[int, Row[Any]]:
+def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[SlotKey, Row[Any]]:
     run_ids = sorted({outcome.claim.key.run_id for outcome in outcomes})
-    found: dict[int, Row[Any]] = {}
+    try:
+        with session.begin_nested():
+            return _record(session, outcomes, run_ids)
+    except IntegrityError as error:
+        conflict = translate(error)
+        if not isinstance(conflict, ConflictError) or conflict.entity != "Transcript":
+            raise
     with session.begin_nested():
         for rows in chunks(outcomes):
-            found |= {row.n: row for row in _RECORD.all(session, outcomes=rows, run_ids=run_ids)}
-        settle_cancelled(session, {row.run_id for row in found.values() if row.may_be_last})
+            _TAKE_LIVE.run(session, outcomes=rows, run_ids=run_ids)
+        return _record(session, outcomes, run_ids)
+
+
+def _record(session: Session, outcomes: list[SlotOutcome], run_ids: list[UUID]) -> dict[SlotKey, Row[Any]]:
+    found: dict[SlotKey, Row[Any]] = {}
+    with contextlib.closing(chunks(outcomes)) as prepared:
+        for rows in prepared:
+            found |= {key_of_row(row): row for row in _RECORD.all(session, outcomes=rows, run_ids=run_ids)}
+    for key, row in found.items():
+        if row.is_unknown:
+            raise NotFoundError("RunSlot", _key(key))
+    settle_cancelled(session, {row.run_id for row in found.values() if row.may_be_last})
     return found
 
 

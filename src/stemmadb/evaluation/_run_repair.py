@@ -3,6 +3,7 @@ What is done about slots that will not, did not or should not have ended as they
 ``stemmadb.evaluation.runs``.
 """
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -10,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import InvalidTransitionError, ValidationError
-from stemmadb.evaluation._run_rows import get_run, key_of, lock_run, log
+from stemmadb.evaluation._run_rows import get_run, key_of, key_of_row, lock_run, log
 from stemmadb.evaluation._run_status import finish
-from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, UPDATE, is_key, key_in, live_transcript
+from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, UPDATE, key_in
 from stemmadb.evaluation.data import ReconcileReport, SlotKey
 from stemmadb.evaluation.entities import Run
 from stemmadb.evaluation.vocabularies import RunStatus
@@ -80,9 +81,13 @@ _RETRY: Final = sql_rows(
          WHERE slot.workspace_id = :workspace_id AND slot.run_id = :run_id
            AND (slot.status = 'FAILED' AND (CAST(:error_codes AS text[]) IS NULL OR slot.error_code = ANY(CAST(:error_codes AS text[])))
              OR slot.status = 'COMPLETED' AND :include_invalidated
-                AND EXISTS (SELECT FROM stemma.transcripts AS old
-                             WHERE old.workspace_id = :workspace_id AND old.id = slot.transcript_id AND old.invalidated_at IS NOT NULL)
-                AND NOT EXISTS (SELECT FROM {live_transcript("slot")} AS live WHERE {is_key("live", "slot")}))
+                AND slot.transcript_id IN (
+                    SELECT old.id FROM stemma.transcripts AS old
+                     WHERE old.workspace_id = :workspace_id AND old.run_id = :run_id AND old.invalidated_at IS NOT NULL)
+                AND (slot.scenario_id, slot.model, slot.sample_index) NOT IN (
+                    SELECT live.scenario_id, live.model, live.sample_index FROM stemma.transcripts AS live
+                     WHERE live.workspace_id = :workspace_id AND live.run_id = :run_id AND live.invalidated_at IS NULL
+                       AND live.scenario_id IS NOT NULL))
          ORDER BY {key_in("slot")}
            FOR NO KEY UPDATE OF slot
     )
@@ -161,31 +166,34 @@ def missing_slots(session: Session, run_id: Id) -> list[SlotKey]:
     rows = _MISSING.all(session, run_id=key)
     if not rows:
         get_run(session, key)
-    return [SlotKey(row.run_id, row.scenario_id, row.model, row.sample_index) for row in rows]
+    return [key_of_row(row) for row in rows]
 
 
-# Locked slots are passed over in both: whoever holds one is about to settle it.
+# A FULL JOIN is hashed or merged, whatever the planner expects of the two sides: each is read once.
 _ATTACH: Final = sql_rows(
     f"""
-    WITH held AS MATERIALIZED (
-        SELECT {key_in("slot")}, slot.started_at, live.id AS transcript_id
-          FROM stemma.run_slots AS slot
-         CROSS JOIN LATERAL {live_transcript("slot")} AS live
-         WHERE slot.workspace_id = :workspace_id AND slot.run_id = :run_id
-           AND {is_key("live", "slot")}
-           AND slot.transcript_id IS DISTINCT FROM live.id
-           AND (slot.status <> 'RUNNING' OR slot.lease_expires_at <= statement_timestamp())
-         ORDER BY {key_in("slot")}
-           FOR NO KEY UPDATE OF slot SKIP LOCKED
+    WITH wanted AS MATERIALIZED (
+        SELECT {KEY}, slot.started_at, live.id AS transcript_id
+          FROM (SELECT {KEY}, transcript_id, started_at, status = 'RUNNING' AND lease_expires_at > statement_timestamp() AS is_leased
+                  FROM stemma.run_slots WHERE workspace_id = :workspace_id AND run_id = :run_id) AS slot
+          FULL JOIN (SELECT {KEY}, id
+                       FROM stemma.transcripts WHERE workspace_id = :workspace_id AND run_id = :run_id AND invalidated_at IS NULL) AS live
+         USING ({KEY})
+         WHERE live.id IS NOT NULL AND NOT slot.is_leased AND slot.transcript_id IS DISTINCT FROM live.id
+         ORDER BY {KEY}
     )
     {INSERT_KEY}, status, transcript_id, started_at, finished_at)
-    SELECT :workspace_id, {key_in("held")}, 'COMPLETED', held.transcript_id, held.started_at,
-           greatest(held.started_at, statement_timestamp())
-      FROM held
-    {UPDATE} status = 'COMPLETED', transcript_id = excluded.transcript_id, finished_at = excluded.finished_at,
+    SELECT :workspace_id, {key_in("wanted")}, 'COMPLETED', wanted.transcript_id, wanted.started_at,
+           greatest(wanted.started_at, statement_timestamp())
+      FROM wanted
+    {UPDATE} status = 'COMPLETED', transcript_id = excluded.transcript_id,
+           finished_at = greatest(run_slots.started_at, excluded.finished_at),
            error_code = NULL, error_message = NULL, lease_owner = NULL, lease_expires_at = NULL
+     WHERE run_slots.transcript_id IS DISTINCT FROM excluded.transcript_id
+       AND (run_slots.status <> 'RUNNING' OR run_slots.lease_expires_at <= statement_timestamp())
     """  # noqa: S608  (of constants only)
 )
+# Locked slots are passed over: whoever holds one is about to settle it.
 _EXPIRE: Final = sql_rows(
     f"""
     WITH held AS MATERIALIZED (
@@ -230,5 +238,7 @@ def reconcile(session: Session, run_id: Id) -> ReconcileReport:
         expired = [row.status for row in _EXPIRE.all(session, run_id=key, max_attempts=run.config.max_attempts)]
         finished = finish(session, key)
     requeued = expired.count("QUEUED")
-    log.info("run %s: %d slots attached, %d queued again, %d failed", key, attached, requeued, len(expired) - requeued)
+    # Workers without work call this again and again: what changed nothing is no news.
+    level = logging.INFO if attached or expired else logging.DEBUG
+    log.log(level, "run %s: %d slots attached, %d queued again, %d failed", key, attached, requeued, len(expired) - requeued)
     return ReconcileReport(attached, requeued, finished is not None)

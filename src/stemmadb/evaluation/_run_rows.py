@@ -1,13 +1,15 @@
 """What the modules about runs share: ids as callers give them, the row of a run, rows that are missing."""
 
 import logging
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import NotFoundError
+from stemmadb.evaluation.data import SlotKey
 from stemmadb.evaluation.documents import RunConfig
 from stemmadb.evaluation.entities import Run
 from stemmadb.query import read, sql
@@ -59,6 +61,11 @@ def get_run(session: Session, key: UUID) -> Run:
     if run is None:
         raise NotFoundError("Run", key)
     return run
+
+
+def key_of_row(row: Row[Any]) -> SlotKey:
+    """Return the key of the slot that a row is about."""
+    return SlotKey(row.run_id, row.scenario_id, row.model, row.sample_index)
 
 
 def lock_run(session: Session, key: UUID) -> Run:

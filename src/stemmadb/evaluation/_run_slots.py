@@ -7,19 +7,20 @@ attempt is told from a repeated one.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 import pydantic_core
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id
-from stemmadb.errors import ValidationError
-from stemmadb.evaluation._run_rows import LEASE_SECONDS, MAX_ATTEMPTS, get_run, key_of, log
+from stemmadb.errors import NotFoundError, ValidationError
+from stemmadb.evaluation._run_rows import LEASE_SECONDS, MAX_ATTEMPTS, get_run, key_of, key_of_row, log
 from stemmadb.evaluation._run_status import settle_cancelled
-from stemmadb.evaluation._slot_statements import INSERT_KEY, UPDATE, is_key, key_in, locked_slot
-from stemmadb.evaluation.data import SlotClaim, SlotKey
+from stemmadb.evaluation._slot_statements import INSERT_KEY, NO_SUCH_SLOT, UPDATE, key_in
+from stemmadb.evaluation.data import SlotClaim
 from stemmadb.evaluation.entities import RunSlot
 from stemmadb.evaluation.vocabularies import SlotStatus
 from stemmadb.paging import Page, page
@@ -140,31 +141,26 @@ def claim_slots(
             if len(rows) == count:
                 break
     rows.sort(key=lambda row: (row.available_at, row.run_id, row.scenario_id, row.model, row.sample_index))
-    return [SlotClaim(_key(row), row.attempt, worker, row.lease_expires_at) for row in rows]
+    return [SlotClaim(key_of_row(row), row.attempt, worker, row.lease_expires_at) for row in rows]
 
 
 _RENEW: Final = sql_rows(
     f"""
-    WITH given AS MATERIALIZED (
-        SELECT given.n, {key_in("given")}, given.attempt, given.worker, {LEASE_SECONDS} AS lease_seconds
-          FROM json_to_recordset(CAST(:claims AS json))
-            AS given (n integer, run_id uuid, scenario_id uuid, model text, sample_index integer, attempt integer, worker text)
-          JOIN stemma.runs AS run ON run.workspace_id = :workspace_id AND run.id = given.run_id
-         ORDER BY {key_in("given")}
-    ), held AS MATERIALIZED (
-        SELECT given.n, {key_in("given")}, given.worker,
-               statement_timestamp()
-                   + make_interval(secs => coalesce(CAST(:lease_s AS double precision), given.lease_seconds)) AS lease_expires_at
-          FROM given
-         CROSS JOIN LATERAL {locked_slot("given")} AS slot
-         WHERE {is_key("slot", "given")}
-           AND slot.status = 'RUNNING' AND slot.attempt = given.attempt AND slot.lease_owner = given.worker
-    ), renewed AS (
-        {INSERT_KEY}, status, lease_owner, lease_expires_at)
-        SELECT :workspace_id, {key_in("held")}, 'RUNNING', held.worker, held.lease_expires_at FROM held
-        {UPDATE} lease_expires_at = excluded.lease_expires_at
+    WITH run AS MATERIALIZED (
+        SELECT run.id, {LEASE_SECONDS} AS lease_seconds
+          FROM stemma.runs AS run
+         WHERE run.workspace_id = :workspace_id AND run.id = ANY(CAST(:run_ids AS uuid[]))
     )
-    SELECT held.n, held.lease_expires_at FROM held
+    {INSERT_KEY}, status, attempt, lease_owner, lease_expires_at, queued_at)
+    SELECT :workspace_id, {key_in("given")}, 'RUNNING', given.attempt, given.worker,
+           statement_timestamp() + make_interval(secs => coalesce(CAST(:lease_s AS double precision), run.lease_seconds)), {NO_SUCH_SLOT}
+      FROM json_to_recordset(CAST(:claims AS json))
+        AS given (run_id uuid, scenario_id uuid, model text, sample_index integer, attempt integer, worker text)
+      JOIN run ON run.id = given.run_id
+     ORDER BY {key_in("given")}
+    {UPDATE} lease_expires_at = excluded.lease_expires_at
+     WHERE run_slots.status = 'RUNNING' AND run_slots.lease_owner = excluded.lease_owner AND run_slots.attempt = excluded.attempt
+    RETURNING {key_in("run_slots")}, run_slots.attempt, run_slots.lease_expires_at, run_slots.queued_at = {NO_SUCH_SLOT} AS is_unknown
     """  # noqa: S608  (of constants only)
 )
 
@@ -185,19 +181,27 @@ def renew_slots(session: Session, claims: Sequence[SlotClaim], *, lease: timedel
         The claims that are still held, with their new end, in the order given. Stop working on the others.
 
     Raises:
+        NotFoundError: a claim is of a slot that its run never planned.
         ValidationError: lease is not above 0; nothing was sent.
     """
     seconds = _seconds(lease)
     if not claims:
         return []
-    given = [{"n": number, **_named(claim)} for number, claim in enumerate(dict.fromkeys(claims))]
-    ends = {row.n: row.lease_expires_at for row in _RENEW.all(session, claims=pydantic_core.to_json(given).decode(), lease_s=seconds)}
-    unique = enumerate(dict.fromkeys(claims))
-    return [SlotClaim(claim.key, claim.attempt, claim.worker, ends[number]) for number, claim in unique if number in ends]
-
-
-def _key(row: Row[Any]) -> SlotKey:
-    return SlotKey(row.run_id, row.scenario_id, row.model, row.sample_index)
+    # Of two claims of one slot at most one is held: the later one.
+    latest = {claim.key: claim for claim in sorted(claims, key=lambda claim: claim.attempt)}
+    given = pydantic_core.to_json([_named(claim) for claim in latest.values()]).decode()
+    run_ids = sorted({key.run_id for key in latest})
+    with session.begin_nested():
+        rows = _RENEW.all(session, claims=given, run_ids=run_ids, lease_s=seconds)
+        ends = {(key_of_row(row), row.attempt): row.lease_expires_at for row in rows}
+        for row in rows:
+            if row.is_unknown:
+                raise NotFoundError("RunSlot", tuple(row[:4]))
+    return [
+        replace(claim, lease_expires_at=ends[claim.key, claim.attempt])
+        for claim in dict.fromkeys(claims)
+        if (claim.key, claim.attempt) in ends and latest[claim.key].worker == claim.worker
+    ]
 
 
 def _named(claim: SlotClaim) -> dict[str, Any]:

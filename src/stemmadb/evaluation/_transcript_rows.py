@@ -5,11 +5,12 @@ Rows are sent as a JSON array, one parameter whatever their number. PostgreSQL t
 under row-level security and with ON CONFLICT and RETURNING.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
+
+import pydantic_core
 
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
@@ -110,15 +111,15 @@ def as_json(number: int, transcript_id: UUID, data: TranscriptCreate) -> str:
     values = {name: getattr(data, name) for name in _PLAIN}
     values |= {
         "n": number,
-        "id": str(transcript_id),
-        "scenario_id": None if scenario_id is None else str(scenario_id),
+        "id": transcript_id,
+        "scenario_id": scenario_id,
         "preview": preview_of(data.content) if data.preview is None else data.preview,
         "turn_count": len(data.content.turns),
         # As text: a JSON number would pass through a float in other readers of the statement's log, and 19 digits do not fit one.
         "cost": None if data.cost is None else str(data.cost),
     }
     # What is unknown is left out, and json_to_recordset makes it NULL.
-    known = json.dumps({name: value for name, value in values.items() if value is not None}, ensure_ascii=False)
+    known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
     return f'{known[:-1]},"content":{dump_json(data.content)},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
 
 

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, or_, union_all
+from sqlalchemy import Select, bindparam, union_all
 from sqlalchemy import delete as delete_from
 from sqlalchemy import select as select_from
 from sqlalchemy.orm import Session, aliased
@@ -299,7 +299,7 @@ def _of_tree(top_id: Any) -> Select[Any]:
 
 
 def _standing(statement: Select[Any], statuses: Collection[RunStatus]) -> Select[Any]:
-    return statement.where(or_(*(Run.status == status for status in sorted(statuses)))) if statuses else statement
+    return statement.where(Run.status.in_(sorted(statuses))) if statuses else statement
 
 
 def _page(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from stemmadb import _heads, observability
+from stemmadb import _driver, _heads, observability
 from stemmadb import _openings as openings
 from stemmadb._openings import Opening
 from stemmadb._sqlstates import translate
@@ -76,7 +76,7 @@ class Engines:
         """The engine of synchronous sessions."""
         with self._lock:
             if self._sync is None:
-                self._sync = create_engine(self.url, **self._options())
+                self._sync = create_engine(self.url, **self._options(_driver.Cursor))
                 self._hook(self._sync)
             return self._sync
 
@@ -85,7 +85,7 @@ class Engines:
         """The engine of asynchronous sessions; a pool of its own."""
         with self._lock:
             if self._async is None:
-                self._async = create_async_engine(self.url, **self._options())
+                self._async = create_async_engine(self.url, **self._options(_driver.AsyncCursor))
                 self._hook(self._async.sync_engine)
             return self._async
 
@@ -125,7 +125,7 @@ class Engines:
 
     # ------------------------------------------------------------------------------------------------------- building
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, cursor: type[Any]) -> dict[str, Any]:
         kept = min(self.settings.pool_min, self._pool_max)
         return {
             "pool_size": kept or 1,
@@ -136,6 +136,7 @@ class Engines:
             "connect_args": {
                 # BEGIN goes out together with the settings, in one message, from _begin; psycopg alone would send it by itself.
                 "autocommit": True,
+                "cursor_factory": cursor,
                 "connect_timeout": -(-self.settings.connect_timeout_ms // 1000),
                 "application_name": "stemmadb",
                 "keepalives_idle": 30,

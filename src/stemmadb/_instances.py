@@ -6,6 +6,7 @@ row what only joined, inherited or eagerly loaded entities need; ours have one t
 ``ancestors`` in an open session, take three quarters of the time so.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar, cast
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from sqlalchemy import Column, inspect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.state import InstanceState
 
 E = TypeVar("E")
 
@@ -23,12 +25,13 @@ class Loader(Generic[E]):
 
     Args:
         entity: their class.
-        columns: the columns of the rows, in order: all that are not deferred.
+        columns: the columns of the rows, in order: all that are not deferred, and such as are fetched nevertheless.
     """
 
     def __init__(self, entity: type[E], columns: Sequence[Column[Any]]) -> None:
         mapper: Mapper[Any] = inspect(entity)
-        self._entity = entity
+        self.entity: Any = entity
+        self.columns = columns
         self._manager = mapper.class_manager
         self._names = tuple(mapper.get_property_by_column(column).key for column in columns)
         self._every_name = frozenset(self._names)
@@ -38,6 +41,16 @@ class Loader(Generic[E]):
         # The hash of a document, where the row has it, tells whether the document changed.
         hashes = {name.removesuffix("_hash"): place for place, name in enumerate(self._names) if name.endswith("_hash")}
         self._deferred = [(name, hashes.get(name)) for name in deferred]
+
+    @functools.cached_property
+    def attributes(self) -> list[Any]:
+        """The entity's attributes for the columns of a row, in order."""
+        return [getattr(self.entity, name) for name in self._names]
+
+    def is_alone(self, session: Session) -> bool:
+        """Whether a statement of the caller's may be executed without SQLAlchemy's own loading: no event listener waits for it."""
+        # One of them is ours, which narrows statements to the workspace.
+        return not self.is_watched(session) and len(session.dispatch.do_orm_execute) == 1
 
     def is_watched(self, session: Session) -> bool:
         """Whether the application has event listeners that only SQLAlchemy's own loading calls."""
@@ -55,24 +68,26 @@ class Loader(Generic[E]):
             fresh: whether objects that the session has already take the values of their rows; not those with unflushed changes.
         """
         held = session.identity_map
+        entity, manager, names, key_of, session_id = self.entity, self._manager, self._names, self._key, session.hash_key
+        find, add, settle = held.fast_get_state, held._add_unpresent, self._refresh if fresh else self._complete
         entities = []
         for row in rows:
-            key = (self._entity, self._key(row), None)
-            state = held.fast_get_state(key)
-            instance = None if state is None else state.obj()
-            if instance is not None and fresh:
-                self._refresh(instance, row)
-            elif instance is not None:
-                self._complete(instance, row)
-            elif None in key[1]:
+            key = (entity, key_of(row), None)
+            state = find(key)
+            instance: Any = None if state is None else state.obj()
+            if instance is not None:
+                settle(instance, row)
+            elif key[1][-1] is None:
                 continue
             else:
-                instance = self._manager.new_instance()
-                state = instance_state(instance)
-                state.dict.update(zip(self._names, row, strict=True))
+                # As ClassManager.new_instance(), in fewer calls.
+                instance = entity.__new__(entity)
+                values = instance.__dict__
+                values[manager.STATE_ATTR] = state = InstanceState(instance, manager)
+                values.update(zip(names, row, strict=True))
                 state.key = key
-                state.session_id = session.hash_key
-                held._add_unpresent(state, key)
+                state.session_id = session_id
+                add(state, key)
             entities.append(cast("E", instance))
         return entities
 

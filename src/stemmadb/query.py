@@ -3,14 +3,14 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Column, CursorResult, Row, Select, TextClause, TextualSelect, bindparam, select, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
@@ -183,26 +183,33 @@ class RowStatement(_Statement):
 class EntityStatement(_Statement, Generic[E]):
     """An SQL constant whose rows are entities, attached to the session."""
 
-    def __init__(self, entity: type[E], statement: str, alias: str | None = None) -> None:
+    def __init__(self, entity: type[E], statement: str, alias: str | None = None, undefer: Collection[str] = ()) -> None:
         super().__init__(statement)
         self.entity = entity
         self._source = statement
         self._alias = alias
+        self._undefer = undefer
 
     @functools.cached_property
     def _text(self) -> TextualSelect:
         """The statement as it is sent; built on first use, when the mappers are complete."""
-        rendered, columns = _columns_of(self.entity, self._alias)
-        return text(self._source.replace("{columns}", rendered)).columns(*columns)
+        prefix = self._alias or self.entity.__table__.name
+        rendered = ", ".join(_rendered(prefix, column) for column in self._columns)
+        return text(self._source.replace("{columns}", rendered)).columns(*self._columns)
 
     @functools.cached_property
     def select(self) -> Select[Any]:
         """The statement as SQLAlchemy's own loading runs it."""
-        return cast("Select[Any]", select(self.entity).from_statement(self._text))
+        undeferred = [undefer(getattr(self.entity, name)) for name in self._undefer]
+        return cast("Select[Any]", select(self.entity).from_statement(self._text).options(*undeferred))
+
+    @functools.cached_property
+    def _columns(self) -> list[Column[Any]]:
+        return [*_fetched(self.entity), *(self.entity.__table__.columns[name] for name in self._undefer)]
 
     @functools.cached_property
     def _loader(self) -> Loader[E]:
-        return Loader(self.entity, _columns_of(self.entity, self._alias)[1])
+        return Loader(self.entity, self._columns)
 
     def all(self, session: Session, **parameters: Any) -> list[E]:
         """Return every entity, in the statement's order. An object that the session has already stays as it is."""
@@ -233,25 +240,20 @@ def _fetched(entity: type[Entity]) -> list[Column[Any]]:
     return [column for column in entity.__table__.columns if not column.info.get("deferred")]
 
 
-def _columns_of(entity: type[Entity], alias: str | None) -> tuple[str, list[Column[Any]]]:
-    """Return the columns that are not deferred, as SQL and as SQLAlchemy knows them; documents as text, which they are parsed from."""
-    table = entity.__table__
-    columns = _fetched(entity)
-    prefix = alias or table.name
-    rendered = [
-        f"CAST({prefix}.{column.name} AS text) AS {column.name}" if isinstance(column.type, DocumentColumn) else f"{prefix}.{column.name}"
-        for column in columns
-    ]
-    return ", ".join(rendered), columns
+def _rendered(prefix: str, column: Column[Any]) -> str:
+    """Return a column as SQL; a document as text, which it is parsed from."""
+    name = f"{prefix}.{column.name}"
+    return f"CAST({name} AS text) AS {column.name}" if isinstance(column.type, DocumentColumn) else name
 
 
-def sql(entity: type[E], statement: str, alias: str | None = None) -> EntityStatement[E]:
+def sql(entity: type[E], statement: str, alias: str | None = None, *, undefer: Collection[str] = ()) -> EntityStatement[E]:
     """
     Make a constant from SQL text that yields entities.
 
-    ``{columns}`` becomes the columns that are not deferred, each under ``alias`` or the table's name. ``:workspace_id`` fills itself in.
+    ``{columns}`` becomes the columns that are not deferred, and those of ``undefer``, each under ``alias`` or the table's name.
+    ``:workspace_id`` fills itself in.
     """
-    return EntityStatement(entity, statement, alias)
+    return EntityStatement(entity, statement, alias, undefer)
 
 
 def sql_rows(statement: str) -> RowStatement:

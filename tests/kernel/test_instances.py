@@ -18,6 +18,9 @@ from stemmadb.query import sql
 from stemmadb.testing import assert_max_queries, count_queries
 
 ALL = sql(Definition, "SELECT {columns} FROM stemma.definitions WHERE definitions.workspace_id = :workspace_id ORDER BY definitions.id")
+WITH_CONTENT = sql(
+    Definition, "SELECT {columns} FROM stemma.definitions WHERE definitions.workspace_id = :workspace_id", undefer=["content"]
+)
 LABELS = sql(DefinitionLabel, "SELECT {columns} FROM stemma.definition_labels WHERE definition_labels.workspace_id = :workspace_id")
 OUTER = sql(Definition, "SELECT {columns} FROM (VALUES (1)) AS one (n) LEFT JOIN stemma.definitions ON definitions.id = :id")
 CONTENT = DefinitionContent(preamble="p", template="t")
@@ -80,6 +83,20 @@ def test_deferred_columns_raise(session: Session, made: UUID) -> None:
     session.scalars(select(Definition).options(undefer(Definition.content)).execution_options(populate_existing=True)).one()
     ALL.all(session)
     assert found.content == CONTENT
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_deferred_columns_are_fetched_where_that_is_asked_for(session: Session, made: UUID, watched: bool) -> None:
+    """With the rows, in one statement; an object that the session has gets them as well, and is not dirty."""
+    if watched:
+        event.listen(session, "loaded_as_persistent", lambda _session, _object: None)
+    held = ALL.all(session)
+    with assert_max_queries(1):
+        assert WITH_CONTENT.write_all(session) == held
+        assert held[0].content == CONTENT
+    assert not inspect(held[0]).modified
+    session.expunge_all()
+    assert WITH_CONTENT.one_or_none(session).content == CONTENT
 
 
 def test_reading_again_leaves_an_object_alone(session: Session, made: UUID) -> None:

@@ -8,16 +8,15 @@ Definitions and their versions.
 A definition can be edited until a child, a scenario or a run refers to it; from then on it is frozen, and a change is a fork.
 """
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, exists, select
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
 
 from stemmadb._exports import adopt
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
-from stemmadb.errors import NotFoundError
+from stemmadb.errors import DocumentError, NotFoundError
 from stemmadb.evaluation._changes import bisect, blame, diff, merge
-from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content, read_definition
+from stemmadb.evaluation._definition_rows import key_of, log, missing, read_definition
 from stemmadb.evaluation._edits import delete, freeze, update
 from stemmadb.evaluation._forks import create, fork
 from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, set_label
@@ -38,7 +37,6 @@ from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition, Run
 from stemmadb.paging import Page, page
 from stemmadb.query import sql, tenant_query
-from stemmadb.tenancy import workspace_of
 
 __all__ = [
     "create",
@@ -132,10 +130,14 @@ def find_by_content(session: Session, content: DefinitionContent) -> list[Defini
     return _BY_CONTENT.all(session, content=dump_json(content))
 
 
-_WITH_CONTENT = (
-    select(Definition, cast(Definition.content, Text))
-    .where(Definition.workspace_id == bindparam("workspace_id"), Definition.id == bindparam("id"))
-    .execution_options(populate_existing=True)
+_WITH_CONTENT = sql(
+    Definition,
+    """
+    SELECT {columns}
+      FROM stemma.definitions
+     WHERE definitions.workspace_id = :workspace_id AND definitions.id = :id
+    """,
+    undefer=["content"],
 )
 
 
@@ -150,13 +152,17 @@ def get_with_content(session: Session, definition_id: Id) -> DefinitionWithConte
     """
     key = key_of(definition_id)
     log.debug("reading definition %s with content", key)
-    row = session.execute(_WITH_CONTENT, {"workspace_id": workspace_of(session), "id": key}).one_or_none()
-    if row is None:
+    try:
+        definition = _WITH_CONTENT.write(session, id=key)
+    except DocumentError as error:
+        raise error.located("definitions", "content", key) from None
+    if definition is None:
         raise missing(definition_id)
-    definition: Definition = row[0]
-    content = read_content(key, row[1])
-    set_committed_value(definition, "content", content)
-    return DefinitionWithContent(definition, content, definition.content_version or 0)
+    return DefinitionWithContent(definition, definition.content, definition.content_version or 0)
+
+
+_ALL = select(Definition)
+_NEWEST = [Definition.created_at.desc(), Definition.id.desc()]
 
 
 @tenant_query
@@ -182,17 +188,8 @@ def list_all(
         InvalidCursorError: the cursor is not of this list with these filters.
     """
     log.debug("reading definitions")
-    statement = select(Definition)
-    if filters is not None:
-        statement = statement.where(*_conditions(DefinitionFilters.of(filters)))
-    return page(
-        session,
-        statement,
-        order_by=[Definition.created_at.desc(), Definition.id.desc()],
-        cursor=cursor,
-        limit=limit,
-        with_total=with_total,
-    )
+    statement = _ALL if filters is None else _ALL.where(*_conditions(DefinitionFilters.of(filters)))
+    return page(session, statement, order_by=_NEWEST, cursor=cursor, limit=limit, with_total=with_total)
 
 
 _HAS_RUNS = exists().where(Run.workspace_id == Definition.workspace_id, Run.definition_id == Definition.id)

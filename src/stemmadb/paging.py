@@ -8,10 +8,10 @@ insert or delete meanwhile make it neither skip nor repeat one.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from sqlalchemy import Dialect, FromClause, Row, Select, SQLColumnExpression, inspect, select
+from sqlalchemy import Dialect, FromClause, Select, SQLColumnExpression, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
@@ -21,6 +21,8 @@ from sqlalchemy.sql.elements import BindParameter
 from stemmadb import _keysets as keysets
 from stemmadb import tenancy
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
+from stemmadb._instances import Loader
+from stemmadb.entity import Entity
 from stemmadb.errors import ValidationError
 from stemmadb.query import AnySelect, query
 
@@ -102,17 +104,15 @@ def page(
         fingerprint = fingerprint_of(shape.text, values.values())
     after = None if cursor is None else read_cursor(cursor, fingerprint, [term.enum for term in shape.terms])
     parameters = {**values, **shape.parameters(after or ()), keysets.FETCH.key: limit + 1}
-    found = session.execute(shape.page(after, total=with_total), parameters).freeze()
-    rows: Sequence[Row[Any]] = found().all()
-    items = [row[0] for row in rows[:limit]] if shape.is_entity else list(found().columns(*range(shape.width)).all()[:limit])
+    items, marks = shape.fetch(session, after, parameters, total=with_total)
     total = None
     if with_total:
         # Without a row nothing carries the number: either nothing matches at all, or what was behind the cursor is gone.
-        total = rows[0][-1] if rows else session.scalar(shape.count, values) if after else 0
-    if len(rows) <= limit:
+        total = marks(0)[-1] if items else session.scalar(shape.count, values) if after else 0
+    if len(items) <= limit:
         return Page(items, total=total)
-    last = rows[limit - 1][shape.width : shape.width + len(shape.terms)]
-    return Page(items, write_cursor(last, fingerprint), has_more=True, total=total)
+    last = marks(limit - 1)[: len(shape.terms)]
+    return Page(items[:limit], write_cursor(last, fingerprint), has_more=True, total=total)
 
 
 class _Shape:
@@ -125,10 +125,12 @@ class _Shape:
         entities = [item.get("entity") for item in descriptions]
         tenants = [_selectable(entity) for entity in entities if _is_tenant(entity)]
         self.is_tenant = bool(tenants)
-        self.is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
-        self.width = len(descriptions)
+        self._is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
+        self._width = len(descriptions)
+        self._loader = _loader_of(entities[0], statement) if self._is_entity and self.is_tenant else None
+        self._everything = everything
         self.terms = keysets.terms_of(statement, order_by, () if everything else [table.c.workspace_id for table in tenants])
-        self._pages: dict[tuple[tuple[bool, ...] | None, bool], Select[Any]] = {}
+        self._pages: dict[Any, Select[Any]] = {}
 
     @functools.cached_property
     def text(self) -> bytes:
@@ -137,19 +139,57 @@ class _Shape:
         return str(ordered.compile(dialect=_DIALECT)).encode()
 
     @functools.cached_property
+    def _places(self) -> list[int] | None:
+        """Where the values of the order stand among the columns that the loader wants; None when one of them is not there."""
+        columns = self._loader.columns if self._loader is not None else []
+        found = [next((place for place, column in enumerate(columns) if term.expression.compare(column)), None) for term in self.terms]
+        return None if None in found else [place for place in found if place is not None]
+
+    @functools.cached_property
     def count(self) -> Select[Any]:
         """The number of all rows."""
         return select(keysets.count_of(self._statement))
 
-    def page(self, after: Sequence[Any] | None, *, total: bool) -> Select[Any]:
-        """Return the statement of a page. Of the cursor's values it only matters here which are NULL."""
+    def fetch(
+        self, session: Session, after: Sequence[Any] | None, parameters: dict[str, Any], *, total: bool
+    ) -> tuple[list[Any], Callable[[int], Sequence[Any]]]:
+        """Return the rows as the caller gets them, one more than on the page; and what tells a row's values in the order, and the total."""
+        loader = self._loader
+        if loader is not None and loader.is_alone(session):
+            return self._load(loader, session, after, parameters, total=total)
+        found = session.execute(self._page(after, total=total), parameters).freeze()
+        rows = found().all()
+        items = found().scalars() if self._is_entity else found().columns(*range(self._width))
+        return list(items), lambda number: rows[number][self._width :]
+
+    def _load(
+        self, loader: Loader[Any], session: Session, after: Sequence[Any] | None, parameters: dict[str, Any], *, total: bool
+    ) -> tuple[list[Any], Callable[[int], Sequence[Any]]]:
+        """As fetch, without SQLAlchemy's own loading, which takes as long again."""
+        if session.autoflush:
+            session.flush()
+        statement = self._page(after, total=total, loader=loader)
+        given = parameters if self._everything else {**parameters, tenancy.SCOPE: tenancy.workspace_of(session)}
+        rows = session.connection(bind_arguments={"mapper": loader.entity}).execute(statement, given).all()
+        width = len(loader.attributes)
+        plain = [row[:width] for row in rows] if rows and len(rows[0]) > width else rows
+        places = self._places or range(width, width + len(self.terms))
+        return loader.load(session, plain, fresh=False), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
+
+    def _page(self, after: Sequence[Any] | None, *, total: bool, loader: Loader[Any] | None = None) -> Select[Any]:
+        """Return the statement of a page; for a loader, of its columns. Of the cursor's values it only matters which are NULL."""
         nulls = None if after is None else tuple(value is None for value in after)
-        built = self._pages.get((nulls, total))
+        key = nulls, total, loader is None
+        built = self._pages.get(key)
         if built is None:
             rest = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
+            if loader is not None:
+                rest = rest.with_only_columns(*loader.attributes, maintain_column_froms=True)
+                rest = rest if self._everything else tenancy.scoped(rest)
             # The total is that of the whole list, so it is counted without the cursor's condition.
-            marks = keysets.marks(self._statement, self.terms, total=total)
-            built = self._pages[nulls, total] = keysets.ordered(rest, self.terms).add_columns(*marks)
+            terms = () if loader is not None and self._places else self.terms
+            marks = keysets.marks(self._statement, terms, total=total)
+            built = self._pages[key] = keysets.ordered(rest, self.terms).add_columns(*marks)
         return built
 
     @staticmethod
@@ -180,6 +220,13 @@ def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool)
         known = _shapes[name] = (_Shape(statement, order_by, everything), [bind.key for bind in binds])
     shape, names = known
     return shape, {name: bind.effective_value for name, bind in zip(names, binds, strict=True) if not bind.required}
+
+
+def _loader_of(entity: Any, statement: Select[Any]) -> Loader[Any] | None:
+    """Return what makes the statement's entities of plain rows; None when it asks for more than their columns."""
+    if statement._with_options or statement.get_execution_options() or not (isinstance(entity, type) and issubclass(entity, Entity)):
+        return None
+    return Loader(entity, [column for column in entity.__table__.columns if not column.info.get("deferred")])
 
 
 def _selectable(entity: Any) -> FromClause:

@@ -231,6 +231,20 @@ def _criteria(workspace_id: UUID) -> LoaderCriteriaOption:
     return with_loader_criteria(_TenantTables, lambda cls: cls.workspace_id == workspace_id, include_aliases=True)
 
 
+SCOPE = "scope_workspace_id"
+_GIVEN = with_loader_criteria(
+    _TenantTables,
+    lambda cls: cls.workspace_id == bindparam("scope_workspace_id", type_=Uuid()),
+    include_aliases=True,
+    track_closure_variables=False,
+)
+
+
+def scoped(statement: Any) -> Any:
+    """Return an ORM statement on the tenant entities of the workspace that the parameter SCOPE names: a constant for all workspaces."""
+    return statement.options(_GIVEN)
+
+
 def _filter(state: ORMExecuteState) -> None:
     """Give ORM statements on tenant entities the workspace, wherever in the statement the entity stands."""
     session = state.session

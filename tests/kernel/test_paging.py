@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, undefer
 
 from stemmadb import _keysets as keysets
 from stemmadb.accounts.entities import User
@@ -281,7 +281,7 @@ def plan_of(session: Session, statement: Any, order: Sequence[Any], cursor: str 
         caught.append((text, parameters))
 
     connection = session.connection()
-    sa.event.listen(connection, "before_cursor_execute", catch)
+    event.listen(connection, "before_cursor_execute", catch)
     try:
         page(session, statement, order_by=order, cursor=cursor, limit=20)
     finally:
@@ -516,3 +516,37 @@ def test_ties_to_the_microsecond_are_kept_apart_by_the_key(session: Session) -> 
     session.flush()
     whole = session.scalars(select(Definition).order_by(Definition.created_at.desc(), Definition.id.desc())).all()
     assert walk(session, select(Definition), [Definition.created_at.desc()], 1) == list(whole)
+
+
+@pytest.mark.parametrize("with_total", [False, True])
+def test_pages_are_the_same_with_and_without_sqlalchemys_loading(session: Session, with_total: bool) -> None:
+    """A session whose loading somebody listens to gets the same entities, cursors and totals by another way."""
+    session.add_all(Definition(name=f"Version {number}", content=CONTENT) for number in range(5))
+    session.flush()
+    session.expunge_all()
+
+    def walk(order_by: Sequence[Any]) -> list[tuple[list[Definition], str | None, int | None]]:
+        found, cursor = [], None
+        while not found or cursor is not None:
+            got = page(session, select(Definition), order_by=order_by, cursor=cursor, limit=2, with_total=with_total)
+            cursor = got.next_cursor
+            found.append((got.items, cursor, got.total))
+        return found
+
+    orders = [Definition.name.desc()], [sa.func.lower(Definition.name), Definition.created_at.desc()]
+    ours = [walk(order_by) for order_by in orders]
+    event.listen(session, "loaded_as_persistent", lambda _session, _object: None)
+    assert [walk(order_by) for order_by in orders] == ours
+    assert [definition.name for items, _, _ in ours[0] for definition in items] == [f"Version {number}" for number in (4, 3, 2, 1, 0)]
+
+
+def test_a_pages_statement_keeps_its_options(session: Session) -> None:
+    """What the caller asks of SQLAlchemy's loading is done: deferred columns are fetched, objects brought up to date."""
+    session.add(Definition(name="Trolley", content=CONTENT))
+    session.flush()
+    (held,) = page(session, select(Definition), order_by=[Definition.id])
+    session.execute(sa.text("UPDATE stemma.definitions SET name = 'Other'"))
+    session.expire(held, ["content"])
+    statement = select(Definition).options(undefer(Definition.content)).execution_options(populate_existing=True)
+    assert page(session, statement, order_by=[Definition.id]).items == [held]
+    assert (held.name, held.content) == ("Other", CONTENT)

@@ -1,12 +1,14 @@
 """Writes that must survive the caller's rollback: a failed log-in counted, a key's last use."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.orm import Session
 
-from stemmadb.errors import LockTimeoutError
+from stemmadb._openings import OPTION
+from stemmadb.errors import LockTimeoutError, PoolTimeoutError
 from stemmadb.query import translated
 
 # The caller's own transaction may hold the row, and would never end while this waits for it.
@@ -25,7 +27,7 @@ def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> 
     bind = session.get_bind()
     with translated():
         if isinstance(bind, Engine):
-            with bind.begin() as connection:
+            with _writing(bind).begin() as connection:
                 connection.execute(text(statement), parameters)
         else:
             with bind.begin_nested():
@@ -36,8 +38,8 @@ def settle(session: Session, statement: str, parameters: Mapping[str, Any]) -> R
     """
     As ``execute``, for a write that must not be left out: what cannot be done apart is done in the caller's transaction.
 
-    That is so for a row that the caller's transaction made, which nobody else sees yet, and for one that is locked for over a second, by
-    that transaction perhaps.
+    That is so for a row that the caller's transaction made, which nobody else sees yet; for one that is locked for over a second, by
+    that transaction perhaps; and when no second connection can be had. A session that has not begun takes no connection.
 
     Args:
         session: the caller's.
@@ -51,21 +53,30 @@ def settle(session: Session, statement: str, parameters: Mapping[str, Any]) -> R
         StemmaError: it could not be written in either way.
     """
     bind = session.get_bind()
+    if isinstance(bind, Engine):
+        try:
+            with translated(), _writing(bind).begin() as connection:
+                connection.execute(_PATIENCE)
+                found = _first(connection, statement, parameters)
+        except (LockTimeoutError, PoolTimeoutError):
+            if not session.in_transaction():
+                raise
+            found = None
+        if found is not None or not session.in_transaction():
+            return found
     with translated():
-        if isinstance(bind, Engine):
-            try:
-                with translated(), bind.begin() as connection:
-                    connection.execute(_PATIENCE)
-                    found = _first(connection, statement, parameters)
-            except LockTimeoutError:
-                found = None
-            if found is not None:
-                return found
         session.flush()
         with session.begin_nested():
             return _first(session.connection(), statement, parameters)
 
 
+def _writing(engine: Engine) -> Engine:
+    """Return the engine for transactions that may write, one row at a time, whatever the session's own were told."""
+    opening = engine.get_execution_options().get(OPTION)
+    if opening is None or (not opening.read_only and opening.isolation is None):
+        return engine
+    return engine.execution_options(**{OPTION: replace(opening, read_only=False, isolation=None)})
+
+
 def _first(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Row[Any] | None:
-    result = connection.execute(text(statement), parameters)
-    return result.first() if result.returns_rows else None
+    return connection.execute(text(statement), parameters).first()

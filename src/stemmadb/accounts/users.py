@@ -6,7 +6,10 @@ from sqlalchemy import bindparam, select
 from sqlalchemy import update as sa_update
 from sqlalchemy.orm import Session
 
+from stemmadb._exports import adopt
+from stemmadb.accounts._credentials import is_locked_out, record_failed_login, record_successful_login, set_password, verify_password
 from stemmadb.accounts._emails import normalize_email
+from stemmadb.accounts._passwords import is_acceptable
 from stemmadb.accounts.data import UserUpdate
 from stemmadb.accounts.entities import User
 from stemmadb.accounts.vocabularies import UserStatus
@@ -26,11 +29,14 @@ __all__ = [
     "update",
     "soft_delete",
     "restore",
+    "set_password",
+    "verify_password",
+    "record_failed_login",
+    "record_successful_login",
+    "is_locked_out",
 ]
 
 logger = logging.getLogger(__name__)
-
-_HASH_PREFIXES = ("$argon2id$", "$2a$", "$2b$", "$2y$")
 
 # Nothing happens on a conflict, rather than an error, so that a refused address leaves the caller's transaction usable.
 _INSERT = sql(
@@ -62,7 +68,8 @@ def create(
     Args:
         session: the caller's session; needs no workspace.
         email: any letter case; stored trimmed and in lower case.
-        password_hash: an Argon2id or bcrypt hash, never a password; None for somebody who signs in elsewhere.
+        password_hash: a hash made elsewhere, bcrypt or Argon2id with no less work than 19 MiB and two passes, never a password;
+            None for somebody who has no password yet, or signs in elsewhere.
         name: how the person is shown.
         first_name: given name.
         last_name: family name.
@@ -70,10 +77,11 @@ def create(
 
     Raises:
         ConflictError: the address belongs to a user, live or deleted. The transaction stays usable.
-        ValidationError: not an address, or a plain password in the place of a hash; nothing was sent.
+        ValidationError: not an address, or a plain password or a weak hash in the place of a hash; nothing was sent.
     """
-    if password_hash is not None and not password_hash.startswith(_HASH_PREFIXES):
-        raise ValidationError("password_hash is not an Argon2id or bcrypt hash: never pass a password", field="password_hash")
+    if password_hash is not None and not is_acceptable(password_hash):
+        message = "password_hash is neither bcrypt nor Argon2id of at least 19 MiB and two passes: never pass a password"
+        raise ValidationError(message, field="password_hash")
     # Made as an entity first: its rules are those of the columns.
     draft = User(email=email, password_hash=password_hash, name=name, first_name=first_name, last_name=last_name, phone=phone)
     user = _INSERT.write(
@@ -262,3 +270,6 @@ def restore(session: Session, user_id: Id) -> User:
     """
     user = _RESTORE.write(session, id=parse_id(user_id, "User"))
     return user if user is not None else get(session, user_id)
+
+
+adopt(globals())

@@ -1,0 +1,96 @@
+"""What the figures have to reach, and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.harness import OURS, PEERS, Measurement, paired
+
+_COPY_SHARE = 2.0
+"""Recording outcomes is at least half as fast as COPY."""
+_ANCESTORS = 2.5
+"""Ten levels of ancestors in an open session, in times of raw psycopg."""
+_GROWTH = 1.5
+"""From the smallest to the largest table."""
+_STEADY = (
+    ("read", "by key, open session"),
+    ("ancestry", "ancestors, 10 levels, open session"),
+    ("page", "the first page of 50"),
+    ("page", "the page in the middle"),
+)
+# What users were promised in milliseconds, 95 of 100 times: (job, the start of the case, the sizes that count, the limit).
+_WITHIN_MS = (
+    ("read", "by key, open session", None, 10.0),
+    ("page", "", None, 100.0),
+    ("ancestry", "ancestors, 10 levels", 1_000, 100.0),
+    ("ancestry", "what is below a root", 1_000, 100.0),
+    ("ancestry", "nested tree", 1_000, 100.0),
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One thing to reach."""
+
+    text: str
+    value: float
+    limit: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the value is within the limit."""
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'PASS' if self.reached else 'FAIL'}  {self.text}: {self.value:.2f} (at most {self.limit:g})"
+
+
+def marks_of(measurements: Sequence[Measurement]) -> list[Mark]:
+    """Return the marks that these measurements say something about."""
+    return [*_ahead(measurements), *_floors(measurements), *_growth(measurements), *_times(measurements)]
+
+
+def _ahead(measurements: Sequence[Measurement]) -> Iterator[Mark]:
+    """Every job is ahead of the peers: for each the case that comes closest, since one mark for each case would hide the others."""
+    for job in dict.fromkeys(one.job for one in measurements):
+        for peer in PEERS:
+            found = list(_against(peer, [one for one in measurements if one.job == job]))
+            if found:
+                ratio, case = max(found)
+                yield Mark(f"{job}: time to that of {peer}, at worst ({case})", ratio, 1.0)
+
+
+def _against(peer: str, measurements: Sequence[Measurement]) -> Iterator[tuple[float, str]]:
+    places = {(one.case, one.rows, one.contender): one for one in measurements}
+    for (case, rows, name), theirs in places.items():
+        ours = places.get((case, rows, OURS))
+        if name == peer and ours is not None:
+            yield paired(ours.rounds_us, theirs.rounds_us), f"{case}, {rows:,} rows"
+
+
+def _floors(measurements: Iterable[Measurement]) -> Iterator[Mark]:
+    for one in measurements:
+        if one.contender == OURS and (one.job, one.case) == ("ancestry", "ancestors, 10 levels, open session"):
+            yield Mark(f"ancestry: {one.case}, {one.rows:,} rows, times raw psycopg", one.ratio, _ANCESTORS)
+        if one.contender == OURS and one.job == "outcomes":
+            yield Mark(f"outcomes: {one.case}, {one.rows:,} rows there, times a bare COPY", one.ratio, _COPY_SHARE)
+
+
+def _growth(measurements: Iterable[Measurement]) -> Iterator[Mark]:
+    ours = [one for one in measurements if one.contender == OURS]
+    for job, case in _STEADY:
+        found = sorted((one for one in ours if (one.job, one.case) == (job, case)), key=lambda one: one.rows)
+        if len(found) > 1:
+            small, large = found[0], found[-1]
+            ratio = paired(large.rounds_us, small.rounds_us)
+            yield Mark(f"{job}: {case}, {large.rows:,} rows, times the same at {small.rows:,}", ratio, _GROWTH)
+
+
+def _times(measurements: Iterable[Measurement]) -> Iterator[Mark]:
+    ours = [one for one in measurements if one.contender == OURS]
+    for job, start, rows, limit in _WITHIN_MS:
+        found = [one for one in ours if one.job == job and one.case.startswith(start) and rows in (None, one.rows)]
+        if found:
+            slowest = max(found, key=lambda one: one.p95_us)
+            yield Mark(f"{job}: {slowest.case}, {slowest.rows:,} rows, p95 in ms", slowest.p95_us / 1000, limit)

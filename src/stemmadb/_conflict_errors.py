@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stemmadb._error import StemmaError, _key_text
 
@@ -20,7 +21,7 @@ class ConflictError(StemmaError):
     def __init__(self, entity: str, fields: Sequence[str] = (), message: str | None = None) -> None:
         super().__init__(entity, tuple(fields), message)
         self.entity = entity
-        self.fields = tuple(fields)
+        self.fields: tuple[str, ...] = tuple(fields)
         self.message = message
 
     def __str__(self) -> str:
@@ -35,7 +36,7 @@ class VersionConflictError(ConflictError):
 
     def __init__(self, entity: str, key: object, seen: int | None = None, current: int | None = None) -> None:
         super().__init__(entity)
-        self.args = (entity, key, seen, current)
+        self.args: tuple[Any, ...] = (entity, key, seen, current)
         self.key = key
         self.seen = seen
         self.current = current
@@ -52,7 +53,7 @@ class FrozenError(ConflictError):
 
     def __init__(self, entity: str, key: object, reason: str) -> None:
         super().__init__(entity)
-        self.args = (entity, key, reason)
+        self.args: tuple[Any, ...] = (entity, key, reason)
         self.key = key
         self.reason = reason
 
@@ -65,7 +66,7 @@ class InvalidTransitionError(ConflictError):
 
     def __init__(self, current: str, wanted: str, entity: str = "The row") -> None:
         super().__init__(entity)
-        self.args = (current, wanted, entity)
+        self.args: tuple[Any, ...] = (current, wanted, entity)
         self.current = current
         self.wanted = wanted
 
@@ -78,7 +79,7 @@ class LeaseLostError(ConflictError):
 
     def __init__(self, key: object = None) -> None:
         super().__init__("RunSlot")
-        self.args = (key,)
+        self.args: tuple[Any, ...] = (key,)
         self.key = key
 
     def __str__(self) -> str:
@@ -91,7 +92,7 @@ class LabelMovedError(ConflictError):
 
     def __init__(self, actual: object, label: str | None = None) -> None:
         super().__init__("DefinitionLabel")
-        self.args = (actual, label)
+        self.args: tuple[Any, ...] = (actual, label)
         self.actual = actual
         self.label = label
 
@@ -105,7 +106,7 @@ class ProgressDerivedError(ConflictError):
 
     def __init__(self, run_id: object = None) -> None:
         super().__init__("Run")
-        self.args = (run_id,)
+        self.args: tuple[Any, ...] = (run_id,)
         self.run_id = run_id
 
     def __str__(self) -> str:
@@ -118,7 +119,7 @@ class LastOwnerError(ConflictError):
 
     def __init__(self, workspace_id: object = None) -> None:
         super().__init__("WorkspaceMember")
-        self.args = (workspace_id,)
+        self.args: tuple[Any, ...] = (workspace_id,)
         self.workspace_id = workspace_id
 
     def __str__(self) -> str:
@@ -130,7 +131,7 @@ class InsufficientStockError(ConflictError):
 
     def __init__(self, requested: int | None = None, available: int | None = None) -> None:
         super().__init__("Inventory")
-        self.args = (requested, available)
+        self.args: tuple[Any, ...] = (requested, available)
         self.requested = requested
         self.available = available
 
@@ -144,7 +145,7 @@ class InsufficientHoldingError(ConflictError):
 
     def __init__(self, asset: str | None = None) -> None:
         super().__init__("PortfolioHolding")
-        self.args = (asset,)
+        self.args: tuple[Any, ...] = (asset,)
         self.asset = asset
 
     def __str__(self) -> str:
@@ -156,7 +157,7 @@ class QuotaExceededError(ConflictError):
 
     def __init__(self, quota: str | None = None, limit: int | None = None) -> None:
         super().__init__("Quota")
-        self.args = (quota, limit)
+        self.args: tuple[Any, ...] = (quota, limit)
         self.quota = quota
         self.limit = limit
 
@@ -170,7 +171,7 @@ class EmptyCartError(ConflictError):
 
     def __init__(self) -> None:
         super().__init__("Cart")
-        self.args = ()
+        self.args: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         return "The cart is empty: put something into it before ordering"
@@ -181,7 +182,7 @@ class CurrencyMismatchError(ConflictError):
 
     def __init__(self, expected: str | None = None, found: str | None = None) -> None:
         super().__init__("Money")
-        self.args = (expected, found)
+        self.args: tuple[Any, ...] = (expected, found)
         self.expected = expected
         self.found = found
 
@@ -195,7 +196,7 @@ class CouponError(ConflictError):
 
     def __init__(self, reason: str) -> None:
         super().__init__("Coupon")
-        self.args = (reason,)
+        self.args: tuple[Any, ...] = (reason,)
         self.reason = reason
 
     def __str__(self) -> str:
@@ -213,7 +214,7 @@ class ForeignKeyError(ConflictError):
 
     def __init__(self, constraint: str | None, field: str | None = None) -> None:
         super().__init__("The row", () if field is None else (field,))
-        self.args = (constraint, field)
+        self.args: tuple[Any, ...] = (constraint, field)
         self.constraint = constraint
         self.field = field
 
@@ -233,8 +234,8 @@ class StillReferencedError(ForeignKeyError):
 
     def __init__(self, constraint: str | None, field: str | None = None, by: Sequence[str] = ()) -> None:
         super().__init__(constraint, field)
-        self.args = (constraint, field, tuple(by))
-        self.by = tuple(by)
+        self.args: tuple[Any, ...] = (constraint, field, tuple(by))
+        self.by: tuple[str, ...] = tuple(by)
 
     def __str__(self) -> str:
         others = ", ".join(self.by) or self.constraint or "other rows"

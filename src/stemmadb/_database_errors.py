@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stemmadb._error import StemmaError
 
@@ -32,7 +32,7 @@ class DatabaseUnavailableError(DatabaseError):
 
     def __init__(self, message: str, safe_to_retry: bool = False, sqlstate: str | None = None) -> None:
         super().__init__(sqlstate, message)
-        self.args = (message, safe_to_retry, sqlstate)
+        self.args: tuple[Any, ...] = (message, safe_to_retry, sqlstate)
         self.safe_to_retry = safe_to_retry
 
 
@@ -65,7 +65,7 @@ class EmbeddedServerError(DatabaseUnavailableError):
 
     def __init__(self, data_dir: Path | str, reason: str) -> None:
         super().__init__(f"The embedded PostgreSQL in {data_dir} did not start: {reason}")
-        self.args = (data_dir, reason)
+        self.args: tuple[Any, ...] = (data_dir, reason)
         self.data_dir = data_dir
         self.reason = reason
 
@@ -78,7 +78,7 @@ class CommitUnknownError(DatabaseError):
         super().__init__(
             None, f"The reply to COMMIT was lost, and whether {which} took effect is not known: look for its rows before repeating it"
         )
-        self.args = (transaction_id,)
+        self.args: tuple[Any, ...] = (transaction_id,)
         self.transaction_id = transaction_id
 
 
@@ -97,7 +97,7 @@ class QueryTimeoutError(DatabaseError):
             "deadline": "The deadline passed before the work was done: allow more time, or split the work",
         }
         super().__init__(sqlstate, what[kind])
-        self.args = (kind, sqlstate)
+        self.args: tuple[Any, ...] = (kind, sqlstate)
         self.kind = kind
 
 
@@ -108,7 +108,7 @@ class LockTimeoutError(DatabaseError):
         self, message: str = "Another transaction holds a lock that this one needs: repeat the work, or find the one left open"
     ) -> None:
         super().__init__("55P03", message)
-        self.args = (message,)
+        self.args: tuple[Any, ...] = (message,)
 
 
 class PoolTimeoutError(DatabaseError):
@@ -128,7 +128,7 @@ class PoolTimeoutError(DatabaseError):
         counts = "" if size is None else f" ({in_use} of {size} in use, {waiting} waiting)"
         holder = "" if oldest_holder is None else f"; the oldest was taken at {oldest_holder}"
         super().__init__(None, f"No connection became free in time{counts}{holder}: close sessions sooner, or raise DATABASE_POOL_MAX")
-        self.args = (size, in_use, waiting, oldest_holder)
+        self.args: tuple[Any, ...] = (size, in_use, waiting, oldest_holder)
         self.size = size
         self.in_use = in_use
         self.waiting = waiting
@@ -140,7 +140,7 @@ class SerializationError(DatabaseError):
 
     def __init__(self, sqlstate: str = "40001") -> None:
         super().__init__(sqlstate, "The transaction met another one that changed the same rows: repeat it from its beginning")
-        self.args = (sqlstate,)
+        self.args: tuple[Any, ...] = (sqlstate,)
 
 
 class SchemaOutOfDateError(DatabaseError):
@@ -151,7 +151,7 @@ class SchemaOutOfDateError(DatabaseError):
         if needed is not None:
             versions = f"The schema is at {found or 'nothing'}, and this release needs {needed}"
         super().__init__(None, f'{versions}: run "{command}"')
-        self.args = (needed, found, command)
+        self.args: tuple[Any, ...] = (needed, found, command)
         self.needed = needed
         self.found = found
         self.command = command

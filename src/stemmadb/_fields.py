@@ -44,7 +44,7 @@ class Vocabulary(TypeDecorator[StrEnum]):
     """
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
-    cache_ok = True
+    cache_ok: bool | None = True
 
     def __init__(self, enum: type[StrEnum]) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Vocabulary(TypeDecorator[StrEnum]):
 class NativeEnum(Vocabulary):
     """The vocabulary of a global table: a PostgreSQL enum in the schema ``stemma``, its labels in the order of the members."""
 
-    impl = ENUM
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = ENUM
+    cache_ok: bool | None = True
 
     def __init__(self, enum: type[StrEnum], name: str) -> None:
         TypeDecorator.__init__(self, *[member.value for member in enum], name=name, schema=SCHEMA)
@@ -79,8 +79,8 @@ class NativeEnum(Vocabulary):
 class OrderedVocabulary(TypeDecorator[IntEnum]):
     """A small number that Python sees as a member of an IntEnum: for vocabularies that are sorted by index."""
 
-    impl = SmallInteger
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = SmallInteger
+    cache_ok: bool | None = True
 
     def __init__(self, enum: type[IntEnum]) -> None:
         super().__init__()

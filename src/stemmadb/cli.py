@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from dataclasses import asdict
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from stemmadb import __version__, _document_commands
 from stemmadb._console import AsJson, Url, err, fail_for, open_database, output, refuse_in_production
 from stemmadb.errors import ConfigurationError, StemmaError
 
-app = typer.Typer(
+app: Final = typer.Typer(
     name="stemmadb",
     no_args_is_help=True,
     add_completion=False,
@@ -22,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-migrate = typer.Typer(no_args_is_help=True, help="Bring the schema to this release, and back.")
-seed = typer.Typer(no_args_is_help=True, help="What a database starts with.")
+migrate: Final = typer.Typer(no_args_is_help=True, help="Bring the schema to this release, and back.")
+seed: Final = typer.Typer(no_args_is_help=True, help="What a database starts with.")
 app.add_typer(migrate, name="migrate")
 app.add_typer(seed, name="seed")
 app.add_typer(_document_commands.group, name="documents")

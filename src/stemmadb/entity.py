@@ -24,7 +24,7 @@ from sqlalchemy import DateTime, FetchedValue, ForeignKey, ForeignKeyConstraint,
 from sqlalchemy.orm import Mapped, Mapper, declared_attr, registry
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.schema import ColumnCollectionConstraint, Constraint
-from sqlmodel._compat import finish_init
+from sqlmodel._compat import SQLModelConfig, finish_init
 from uuid_utils.compat import uuid7
 
 from stemmadb._entity_class import EntityMeta, LineageKey
@@ -82,7 +82,7 @@ def _columns_of(constraint: Constraint, table: Table) -> str:
     return "_".join(names)
 
 
-metadata = MetaData(
+metadata: MetaData = MetaData(
     schema=SCHEMA,
     naming_convention={
         "columns": _columns_of,
@@ -116,7 +116,11 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     __slots__ = ()
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
     # Digests are bytes, and JSON has none: they are written in hexadecimal.
-    model_config = {"extra": "forbid", "ser_json_bytes": "hex", "val_json_bytes": "hex"}
+    model_config: ClassVar[SQLModelConfig] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+        "extra": "forbid",
+        "ser_json_bytes": "hex",
+        "val_json_bytes": "hex",
+    }
 
     if TYPE_CHECKING:
         __tablename__: ClassVar[str]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -218,7 +222,8 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    __str__ = BaseModel.__repr__
+    def __str__(self) -> str:
+        return BaseModel.__repr__(self)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Loaded columns in the order of the table, without bodies and secrets. Loads nothing."""
@@ -275,7 +280,9 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
         """Refused: a copy would share the row's state, and a change of one would be saved through the other."""
         self.__copy__()
 
-    copy = model_copy  # pydantic's older name
+    def copy(self, **_options: Any) -> NoReturn:
+        """Refused, as ``model_copy``, of which it is the older name."""
+        self.__copy__()
 
     @classmethod
     def fk(cls, *, ondelete: OnDelete | None = None) -> ForeignKey:

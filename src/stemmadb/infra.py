@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pydantic
@@ -30,7 +31,7 @@ class SeedHistory(Entity, table=True):
     """A seed module that was applied, once for each profile."""
 
     __tablename__ = "stemma_seed_history"
-    __table_args__ = (UniqueConstraint("profile", "module"),)
+    __table_args__: ClassVar[tuple[Any, ...]] = (UniqueConstraint("profile", "module"),)
 
     profile: Mapped[str]
     """dev, qa, prod, demo or test."""
@@ -49,7 +50,7 @@ class IdempotencyKey(Entity, table=True):
     """
 
     __tablename__ = "stemma_idempotency_keys"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("btrim(key) <> '' AND length(key) <= 200", name="key"),
         UniqueConstraint("workspace_id", "key", postgresql_nulls_not_distinct=True),
         Index("stemma_idempotency_keys_created_at_idx", "created_at"),

@@ -5,13 +5,13 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
 
 __all__ = ["StatementCount", "count_statements"]
 
-logger = logging.getLogger("stemmadb.query")
+logger: Final = logging.getLogger("stemmadb.query")
 
 _FRAMING = ("SET LOCAL ", "SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 

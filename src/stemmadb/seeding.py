@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from stemmadb.query import sql_rows
 
 __all__ = ["PROFILES", "Profile", "Seed", "SeedReport", "SeedStatus", "run", "status"]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 Profile = Literal["dev", "qa", "prod", "demo", "test"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)

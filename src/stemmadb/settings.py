@@ -3,7 +3,7 @@
 import base64
 import binascii
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import BeforeValidator, Field
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     ``Settings()`` reads the environment; keyword arguments win over it. Passwords and keys are masked in the repr.
     """
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         frozen=True, extra="ignore", arbitrary_types_allowed=True, populate_by_name=True, env_ignore_empty=True
     )
 
@@ -135,6 +135,9 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def _pool_bounds(self) -> Self:
+        if "pool_min" not in self.model_fields_set:
+            # Whoever only says how many there are at most need not know how many are kept by default.
+            self.__dict__["pool_min"] = min(self.pool_min, self.pool_max)
         if self.pool_min > self.pool_max:
             message = f"DATABASE_POOL_MIN ({self.pool_min}) is above DATABASE_POOL_MAX ({self.pool_max})"
             raise ValueError(message)

@@ -8,7 +8,7 @@ birth, cannot hold a cycle, and its whole trees are read by ``root_id``. Other w
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
@@ -22,7 +22,7 @@ __all__ = ["Node", "ancestors", "descendants", "merge_base", "path", "tree"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("stemmadb.trees")
+log: Final = logging.getLogger("stemmadb.trees")
 
 _MOST_LEVELS = 2**31 - 1
 

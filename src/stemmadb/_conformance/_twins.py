@@ -40,7 +40,7 @@ def _compare(module: ModuleType, twins: ModuleType) -> Iterator[Finding]:
         place = f"{twins.__name__}.{name}"
         value, twin = getattr(module, name), getattr(twins, name, None)
         if twin is None or name not in exported:
-            yield Finding("missing_twin", "error", place, f"export it: {name} = twin(_sync.{name}), and in __all__")
+            yield Finding("missing_twin", "error", place, f"export it: {name}: Final = twin(_sync.{name}), and in __all__")
         elif not takes_session(value):
             if twin is not value:
                 yield Finding("changed_twin", "error", place, "what takes no session is the same object in both modules")

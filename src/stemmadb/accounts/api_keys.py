@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from pydantic import AwareDatetime, SecretStr
@@ -45,7 +46,7 @@ __all__ = [
     "delete",
 ]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _PREFIX = re.compile(r"[0-9A-Za-z_-]{8,64}")
 _GRAIN = "5 minutes"

@@ -1,7 +1,7 @@
 """The commands of the pack ``accounts``: users and keys."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -11,8 +11,8 @@ from stemmadb._console import AsJson, Url, open_database, output
 from stemmadb.accounts import api_keys, users
 from stemmadb.accounts.entities import ApiKey, User
 
-users_app = typer.Typer(no_args_is_help=True, help="People and services.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
+users_app: Final = typer.Typer(no_args_is_help=True, help="People and services.")
+keys_app: Final = typer.Typer(no_args_is_help=True, help="API keys.")
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="How many, newest first.")]
 

@@ -10,6 +10,7 @@ A permission is ``domain:action``; ``domain:*`` stands for every action of the d
 
 import logging
 import re
+from typing import Final
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -42,7 +43,7 @@ __all__ = [
     "require",
 ]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)")
 

@@ -1,6 +1,7 @@
 """People and services known to the application."""
 
 import logging
+from typing import Final
 
 from sqlalchemy import bindparam, select
 from sqlalchemy import update as sa_update
@@ -36,7 +37,7 @@ __all__ = [
     "is_locked_out",
 ]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 # Nothing happens on a conflict, rather than an error, so that a refused address leaves the caller's transaction usable.
 _INSERT = sql(

@@ -1,9 +1,11 @@
 """Async twins of stemmadb.paging."""
 
+from typing import Final
+
 from stemmadb import paging as _sync
 from stemmadb.aio import twin
 
 __all__ = ["Page", "page"]
 
 Page = _sync.Page
-page = twin(_sync.page)
+page: Final = twin(_sync.page)

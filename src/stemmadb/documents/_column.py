@@ -27,8 +27,8 @@ class DocumentColumn(TypeDecorator[D], Generic[D]):
     A document that cannot be read raises with its table and column; the key is added where it is known. NULL is None.
     """
 
-    impl = JSONB
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = JSONB
+    cache_ok: bool | None = True
 
     class JsonComparator(JSONB.Comparator[Any]):
         def _setup_getitem(self, index: Any) -> Any:

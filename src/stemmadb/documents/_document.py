@@ -40,7 +40,7 @@ class DocumentPart(BaseModel):
     numbers, nor the reverse. In an ``Any``, a float from 1e16 on becomes the equal int, since jsonb writes no exponents.
     """
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="allow",
         allow_inf_nan=False,

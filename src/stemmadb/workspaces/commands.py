@@ -1,6 +1,6 @@
 """The commands of the pack ``workspaces``: workspaces and members."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -13,8 +13,8 @@ from stemmadb.workspaces import members, workspaces
 from stemmadb.workspaces.entities import Workspace
 from stemmadb.workspaces.vocabularies import WorkspaceRole
 
-workspaces_app = typer.Typer(no_args_is_help=True, help="Workspaces, the tenants.")
-members_app = typer.Typer(no_args_is_help=True, help="Who belongs to a workspace.")
+workspaces_app: Final = typer.Typer(no_args_is_help=True, help="Workspaces, the tenants.")
+members_app: Final = typer.Typer(no_args_is_help=True, help="Who belongs to a workspace.")
 
 Owner = Annotated[str, typer.Option("--owner", help="id or e-mail")]
 Person = Annotated[str, typer.Argument(help="id or e-mail")]

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, UniqueConstraint, func, text
@@ -41,7 +42,7 @@ class Workspace(SoftDelete, Entity, table=True):
     """
 
     __tablename__ = "workspaces"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("btrim(name) <> ''", name="name"),
         CheckConstraint("slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'", name="slug_format"),
         Index("workspaces_slug_live_key", "slug", unique=True, postgresql_where=text("deleted_at IS NULL")),
@@ -62,7 +63,7 @@ class WorkspaceMember(WorkspaceEntity, table=True):
     """A user's membership in a workspace."""
 
     __tablename__ = "workspace_members"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         UniqueConstraint("workspace_id", "user_id"),
         # Led by the user: "which workspaces has this user?" is asked before a workspace is chosen.
@@ -81,7 +82,7 @@ class AIProviderConfig(WorkspaceEntity, table=True):
     """The key that a workspace brings for one AI provider, and how it is used."""
 
     __tablename__ = "ai_provider_configs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         CheckConstraint("btrim(label) <> ''", name="label"),
         CheckConstraint("api_key IS NULL OR api_key ~ '^v[0-9]+:[A-Za-z0-9_-]+:[A-Za-z0-9+/=]+$'", name="api_key"),
@@ -118,7 +119,7 @@ class ApprovalItem(Versioned, WorkspaceEntity, table=True):
     """Something that waits for a person's decision."""
 
     __tablename__ = "approval_items"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         CheckConstraint("priority BETWEEN 0 AND 3", name="priority"),
         CheckConstraint("confidence_score IS NULL OR confidence_score BETWEEN 0 AND 100", name="confidence_score"),

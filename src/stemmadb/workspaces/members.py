@@ -1,6 +1,7 @@
 """Who belongs to the session's workspace, and as what. A workspace always keeps an owner."""
 
 import logging
+from typing import Final
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -14,7 +15,7 @@ from stemmadb.workspaces.vocabularies import WorkspaceRole
 
 __all__ = ["WorkspaceRole", "add", "get", "find", "list_all", "change_role", "remove", "require_role"]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _RANK = {WorkspaceRole.VIEWER: 0, WorkspaceRole.MEMBER: 1, WorkspaceRole.ADMIN: 2, WorkspaceRole.OWNER: 3}
 

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import unicodedata
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, select
@@ -22,7 +23,7 @@ from stemmadb.workspaces.vocabularies import WorkspaceRole
 
 __all__ = ["WorkspaceWithRole", "create", "get", "find", "get_by_slug", "find_by_slug", "list_all", "list_for_user"]
 
-logger = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TRIES = 5

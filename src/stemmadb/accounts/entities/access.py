@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import AfterValidator
@@ -27,7 +27,7 @@ class ApiKey(Entity, table=True):
     """
 
     __tablename__ = "api_keys"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("btrim(name) <> ''", name="name"),
         CheckConstraint("prefix ~ '^[0-9A-Za-z_-]{8,64}$'", name="prefix_format"),
         CheckConstraint("octet_length(key_hash) = 32", name="hash_length"),
@@ -70,7 +70,7 @@ class Role(Entity, table=True):
     """A named set of permissions."""
 
     __tablename__ = "roles"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("name ~ '^[a-z][a-z0-9_-]{0,62}$'", name="name"),
         UniqueConstraint("name"),
     )
@@ -85,7 +85,7 @@ class Permission(Entity, table=True):
     """The right to do one thing, or everything in one domain."""
 
     __tablename__ = "permissions"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint(r"key ~ '^[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)$'", name="key_format"),
         UniqueConstraint("key"),
     )
@@ -99,7 +99,7 @@ class RolePermission(NaturalKey, table=True):
     """A permission that a role gives."""
 
     __tablename__ = "role_permissions"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         PrimaryKeyConstraint("role_id", "permission_id"),
         Index("role_permissions_permission_id_idx", "permission_id"),
     )
@@ -113,7 +113,7 @@ class UserRole(NaturalKey, table=True):
     """A role that a user has."""
 
     __tablename__ = "user_roles"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         PrimaryKeyConstraint("user_id", "role_id"),
         Index("user_roles_role_id_idx", "role_id"),
     )
@@ -127,7 +127,7 @@ class UserPermission(NaturalKey, table=True):
     """A permission that a user has beside those of their roles."""
 
     __tablename__ = "user_permissions"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         PrimaryKeyConstraint("user_id", "permission_id"),
         Index("user_permissions_permission_id_idx", "permission_id"),
     )

@@ -1,6 +1,7 @@
 """What is on record. Rows are only ever added."""
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
@@ -14,7 +15,7 @@ class SecurityEvent(Entity, table=True):
     """A log-in, a lockout, a revoked key, a refused permission. A trigger refuses changes and deletions."""
 
     __tablename__ = "security_events"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("type ~ '^[A-Z][A-Z0-9_]*$'", name="type_format"),
         Index("security_events_user_id_created_at_idx", "user_id", text("created_at DESC")),
         Index("security_events_type_created_at_idx", "type", text("created_at DESC")),
@@ -37,7 +38,7 @@ class AuditLog(Entity, table=True):
     """
 
     __tablename__ = "audit_logs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("action ~ '^[A-Z][A-Z0-9_]*$'", name="action_format"),
         Index("audit_logs_user_id_created_at_idx", "user_id", text("created_at DESC")),
         Index("audit_logs_workspace_id_created_at_idx", "workspace_id", text("created_at DESC")),

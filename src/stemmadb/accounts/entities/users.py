@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import AfterValidator
@@ -22,7 +22,7 @@ class User(SoftDelete, Entity, table=True):
     """
 
     __tablename__ = "users"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint(r"email ~ '^[^@\s]+@[^@\s]+\.[^@\s]+$'", name="email_format"),
         CheckConstraint("email = lower(btrim(email))", name="email_lower"),
         CheckConstraint(r"password_hash IS NULL OR password_hash ~ '^\$(2[aby]|argon2id)\$'", name="password_hash_format"),
@@ -66,7 +66,7 @@ class UserSession(Entity, table=True):
     """
 
     __tablename__ = "user_sessions"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("expires_at > created_at", name="expires_after_created"),
         CheckConstraint("idle_expires_at <= expires_at", name="idle_within"),
         CheckConstraint("octet_length(refresh_token_hash) = 32", name="hash_length"),
@@ -107,7 +107,7 @@ class OAuthAccount(Entity, table=True):
     """The identity of a user at another provider."""
 
     __tablename__ = "oauth_accounts"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("provider = lower(provider) AND provider <> ''", name="provider"),
         UniqueConstraint("provider", "provider_account_id"),
         Index("oauth_accounts_user_id_idx", "user_id"),
@@ -133,7 +133,7 @@ class MfaSettings(Entity, table=True):
     """A user's second factor, one row a user. The TOTP secret itself is ``users.two_factor_secret``."""
 
     __tablename__ = "mfa_settings"
-    __table_args__ = (UniqueConstraint("user_id"),)
+    __table_args__: ClassVar[tuple[Any, ...]] = (UniqueConstraint("user_id"),)
 
     user_id: Mapped[UUID] = Field(foreign_key="users.id", ondelete="CASCADE")
     method: Mapped[MfaMethod] = enum_field(MfaMethod, "mfa_method", default=MfaMethod.TOTP)
@@ -147,7 +147,7 @@ class EmailVerificationToken(Entity, table=True):
     """A token that confirms an address, once."""
 
     __tablename__ = "email_verification_tokens"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("octet_length(token_hash) = 32", name="hash_length"),
         CheckConstraint("expires_at > created_at", name="expires_after_created"),
         UniqueConstraint("token_hash"),
@@ -168,7 +168,7 @@ class PasswordResetToken(Entity, table=True):
     """A token that lets a user set a new password, once."""
 
     __tablename__ = "password_reset_tokens"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         CheckConstraint("octet_length(token_hash) = 32", name="hash_length"),
         CheckConstraint("expires_at > created_at", name="expires_after_created"),
         UniqueConstraint("token_hash"),

@@ -1,5 +1,7 @@
 """Async twins of stemmadb.accounts.api_keys."""
 
+from typing import Final
+
 from stemmadb.accounts import api_keys as _sync
 from stemmadb.aio import twin
 
@@ -24,17 +26,17 @@ __all__ = [
 
 ApiKeyIdentity = _sync.ApiKeyIdentity
 IssuedApiKey = _sync.IssuedApiKey
-create = twin(_sync.create)
-issue = twin(_sync.issue)
-verify = twin(_sync.verify)
-looks_like_token = _sync.looks_like_token
-get = twin(_sync.get)
-find = twin(_sync.find)
-get_by_prefix = twin(_sync.get_by_prefix)
-find_by_prefix = twin(_sync.find_by_prefix)
-list_for_user = twin(_sync.list_for_user)
-list_for_workspace = twin(_sync.list_for_workspace)
-rotate = twin(_sync.rotate)
-set_scopes = twin(_sync.set_scopes)
-revoke = twin(_sync.revoke)
-delete = twin(_sync.delete)
+create: Final = twin(_sync.create)
+issue: Final = twin(_sync.issue)
+verify: Final = twin(_sync.verify)
+looks_like_token: Final = _sync.looks_like_token
+get: Final = twin(_sync.get)
+find: Final = twin(_sync.find)
+get_by_prefix: Final = twin(_sync.get_by_prefix)
+find_by_prefix: Final = twin(_sync.find_by_prefix)
+list_for_user: Final = twin(_sync.list_for_user)
+list_for_workspace: Final = twin(_sync.list_for_workspace)
+rotate: Final = twin(_sync.rotate)
+set_scopes: Final = twin(_sync.set_scopes)
+revoke: Final = twin(_sync.revoke)
+delete: Final = twin(_sync.delete)

@@ -37,4 +37,4 @@ set_password: Final = twin(_sync.set_password)
 verify_password: Final = twin(_sync.verify_password)
 record_failed_login: Final = twin(_sync.record_failed_login)
 record_successful_login: Final = twin(_sync.record_successful_login)
-is_locked_out = _sync.is_locked_out
+is_locked_out: Final = _sync.is_locked_out

@@ -1,5 +1,7 @@
 """Async twins of stemmadb.evaluation.definitions."""
 
+from typing import Final
+
 from stemmadb.aio import twin
 from stemmadb.evaluation import definitions as _sync
 
@@ -47,36 +49,36 @@ __all__ = [
     "MergeConflict",
 ]
 
-create = twin(_sync.create)
-fork = twin(_sync.fork)
-get = twin(_sync.get)
-find = twin(_sync.find)
-get_by_label = twin(_sync.get_by_label)
-find_by_label = twin(_sync.find_by_label)
-find_by_content = twin(_sync.find_by_content)
-get_with_content = twin(_sync.get_with_content)
-list_all = twin(_sync.list_all)
-list_children = twin(_sync.list_children)
-update = twin(_sync.update)
-freeze = twin(_sync.freeze)
-delete = twin(_sync.delete)
-ancestors = twin(_sync.ancestors)
-descendants = twin(_sync.descendants)
-tree = twin(_sync.tree)
-root = twin(_sync.root)
-depth = twin(_sync.depth)
-siblings = twin(_sync.siblings)
-is_ancestor = twin(_sync.is_ancestor)
-merge_base = twin(_sync.merge_base)
-lineage = twin(_sync.lineage)
-diff = twin(_sync.diff)
-blame = twin(_sync.blame)
-merge = twin(_sync.merge)
-bisect = twin(_sync.bisect)
-set_label = twin(_sync.set_label)
-move_label = twin(_sync.move_label)
-delete_label = twin(_sync.delete_label)
-list_labels = twin(_sync.list_labels)
+create: Final = twin(_sync.create)
+fork: Final = twin(_sync.fork)
+get: Final = twin(_sync.get)
+find: Final = twin(_sync.find)
+get_by_label: Final = twin(_sync.get_by_label)
+find_by_label: Final = twin(_sync.find_by_label)
+find_by_content: Final = twin(_sync.find_by_content)
+get_with_content: Final = twin(_sync.get_with_content)
+list_all: Final = twin(_sync.list_all)
+list_children: Final = twin(_sync.list_children)
+update: Final = twin(_sync.update)
+freeze: Final = twin(_sync.freeze)
+delete: Final = twin(_sync.delete)
+ancestors: Final = twin(_sync.ancestors)
+descendants: Final = twin(_sync.descendants)
+tree: Final = twin(_sync.tree)
+root: Final = twin(_sync.root)
+depth: Final = twin(_sync.depth)
+siblings: Final = twin(_sync.siblings)
+is_ancestor: Final = twin(_sync.is_ancestor)
+merge_base: Final = twin(_sync.merge_base)
+lineage: Final = twin(_sync.lineage)
+diff: Final = twin(_sync.diff)
+blame: Final = twin(_sync.blame)
+merge: Final = twin(_sync.merge)
+bisect: Final = twin(_sync.bisect)
+set_label: Final = twin(_sync.set_label)
+move_label: Final = twin(_sync.move_label)
+delete_label: Final = twin(_sync.delete_label)
+list_labels: Final = twin(_sync.list_labels)
 DefinitionCreate = _sync.DefinitionCreate
 DefinitionFork = _sync.DefinitionFork
 DefinitionUpdate = _sync.DefinitionUpdate

@@ -1,5 +1,7 @@
 """Async twins of ``stemmadb.evaluation.scenarios``."""
 
+from typing import Final
+
 from stemmadb.aio import twin
 from stemmadb.evaluation import scenarios as _sync
 from stemmadb.evaluation.scenarios import ScenarioCreate
@@ -18,13 +20,13 @@ __all__ = [
     "ScenarioCreate",
 ]
 
-create = twin(_sync.create)
-create_many = twin(_sync.create_many)
-generate = twin(_sync.generate)
-get = twin(_sync.get)
-find = twin(_sync.find)
-get_content = twin(_sync.get_content)
-list_for_definition = twin(_sync.list_for_definition)
-rename = twin(_sync.rename)
-sample = twin(_sync.sample)
-delete = twin(_sync.delete)
+create: Final = twin(_sync.create)
+create_many: Final = twin(_sync.create_many)
+generate: Final = twin(_sync.generate)
+get: Final = twin(_sync.get)
+find: Final = twin(_sync.find)
+get_content: Final = twin(_sync.get_content)
+list_for_definition: Final = twin(_sync.list_for_definition)
+rename: Final = twin(_sync.rename)
+sample: Final = twin(_sync.sample)
+delete: Final = twin(_sync.delete)

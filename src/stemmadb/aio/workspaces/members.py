@@ -1,5 +1,7 @@
 """Async twins of stemmadb.workspaces.members."""
 
+from typing import Final
+
 from stemmadb.aio import twin
 from stemmadb.workspaces import members as _sync
 
@@ -15,10 +17,10 @@ __all__ = [
 ]
 
 WorkspaceRole = _sync.WorkspaceRole
-add = twin(_sync.add)
-get = twin(_sync.get)
-find = twin(_sync.find)
-list_all = twin(_sync.list_all)
-change_role = twin(_sync.change_role)
-remove = twin(_sync.remove)
-require_role = twin(_sync.require_role)
+add: Final = twin(_sync.add)
+get: Final = twin(_sync.get)
+find: Final = twin(_sync.find)
+list_all: Final = twin(_sync.list_all)
+change_role: Final = twin(_sync.change_role)
+remove: Final = twin(_sync.remove)
+require_role: Final = twin(_sync.require_role)

@@ -1,5 +1,7 @@
 """Async twins of stemmadb.workspaces.workspaces."""
 
+from typing import Final
+
 from stemmadb.aio import twin
 from stemmadb.workspaces import workspaces as _sync
 
@@ -15,10 +17,10 @@ __all__ = [
 ]
 
 WorkspaceWithRole = _sync.WorkspaceWithRole
-create = twin(_sync.create)
-get = twin(_sync.get)
-find = twin(_sync.find)
-get_by_slug = twin(_sync.get_by_slug)
-find_by_slug = twin(_sync.find_by_slug)
-list_all = twin(_sync.list_all)
-list_for_user = twin(_sync.list_for_user)
+create: Final = twin(_sync.create)
+get: Final = twin(_sync.get)
+find: Final = twin(_sync.find)
+get_by_slug: Final = twin(_sync.get_by_slug)
+find_by_slug: Final = twin(_sync.find_by_slug)
+list_all: Final = twin(_sync.list_all)
+list_for_user: Final = twin(_sync.list_for_user)

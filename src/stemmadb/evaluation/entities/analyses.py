@@ -1,6 +1,7 @@
 """What is concluded from transcripts: rubrics, scores, comparisons, cohorts, results of analyses."""
 
 from decimal import Decimal
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import CHAR, BigInteger, CheckConstraint, Index, UniqueConstraint, text
@@ -24,7 +25,7 @@ class Rubric(WorkspaceEntity, table=True):
     """One version of a rubric. Its name, version and content never change: a change is a new version."""
 
     __tablename__ = "rubrics"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         CheckConstraint("btrim(name) <> ''", name="name"),
         CheckConstraint("version >= 1", name="version"),
@@ -51,7 +52,7 @@ class Score(WorkspaceEntity, table=True):
     """
 
     __tablename__ = "scores"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("transcript_id", "transcripts", ondelete="CASCADE"),
         reference("rubric_id", "rubrics", ondelete="NO ACTION"),
@@ -96,7 +97,7 @@ class RunComparison(WorkspaceEntity, table=True):
     """What changed from a baseline run to another. Stale when the hash of the present inputs is no longer ``input_hash``."""
 
     __tablename__ = "run_comparisons"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("experiment_id", "experiments", ondelete="CASCADE"),
         reference("baseline_run_id", "runs", ondelete="CASCADE"),
@@ -129,7 +130,7 @@ class Cohort(Versioned, WorkspaceEntity, table=True):
     """A named segment of runs and transcripts. Its members are looked up by the criteria each time."""
 
     __tablename__ = "cohorts"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         CheckConstraint("btrim(name) <> ''", name="name"),
         UniqueConstraint("workspace_id", "name"),
@@ -154,7 +155,7 @@ class AnalysisResult(WorkspaceEntity, table=True):
     """
 
     __tablename__ = "analysis_results"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("run_id", "runs", ondelete="CASCADE"),
         reference("rubric_id", "rubrics", ondelete="NO ACTION"),

@@ -1,7 +1,7 @@
 """Definitions, the labels that point at them, and the scenarios made from them."""
 
 from datetime import datetime
-from typing import Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import model_validator
@@ -32,7 +32,7 @@ class Definition(Versioned, WorkspaceEntity, table=True):
     """
 
     __tablename__ = "definitions"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         UniqueConstraint("workspace_id", "id", "root_id", "depth", name="definitions_lineage_key"),
         # One level below its parent and in its parent's tree: since depth grows along every edge, no statement can make a cycle.
@@ -89,7 +89,7 @@ class DefinitionLabel(Versioned, NaturalKey, WorkspaceEntity, table=True):  # py
     """
 
     __tablename__ = "definition_labels"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys("name"),
         reference("definition_id", "definitions", ondelete="NO ACTION"),
         CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$'", name="name"),
@@ -116,7 +116,7 @@ class Scenario(WorkspaceEntity, table=True):
     """
 
     __tablename__ = "scenarios"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("definition_id", "definitions", ondelete="CASCADE"),
         CheckConstraint("btrim(name) <> ''", name="name"),

@@ -1,6 +1,7 @@
 """Experiments: a hypothesis, a plan that is fixed before results are seen, and the changes to it that are on record."""
 
 from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
@@ -28,7 +29,7 @@ class Experiment(Versioned, WorkspaceEntity, table=True):
     """
 
     __tablename__ = "experiments"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         CheckConstraint("btrim(name) <> ''", name="name"),
         CheckConstraint("plan_frozen_at IS NULL OR analysis_plan IS NOT NULL", name="plan_frozen"),
@@ -59,7 +60,7 @@ class ExperimentAmendment(WorkspaceEntity, table=True):
     """A change of a frozen analysis plan, and its reason. Never changes itself."""
 
     __tablename__ = "experiment_amendments"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("experiment_id", "experiments", ondelete="CASCADE"),
         CheckConstraint("sequence >= 1", name="sequence"),

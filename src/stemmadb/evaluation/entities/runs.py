@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import model_validator
@@ -35,7 +35,7 @@ class Run(WorkspaceEntity, table=True):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("definition_id", "definitions", ondelete="NO ACTION"),
         reference("experiment_id", "experiments", ondelete="NO ACTION"),
@@ -89,7 +89,7 @@ class RunScenarioSelection(NaturalKey, WorkspaceEntity, table=True):
     """A scenario that a run sampled, pinned when the run was made and never derived again."""
 
     __tablename__ = "run_scenario_selection"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys("run_id", "scenario_id"),
         reference("run_id", "runs", ondelete="CASCADE"),
         reference("scenario_id", "scenarios", ondelete="NO ACTION"),
@@ -108,7 +108,7 @@ class RunSlot(NaturalKey, WorkspaceEntity, table=True):
     """
 
     __tablename__ = "run_slots"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys("run_id", "scenario_id", "model", "sample_index"),
         reference("run_id", "runs", ondelete="CASCADE"),
         reference("scenario_id", "scenarios", ondelete="NO ACTION"),
@@ -163,7 +163,7 @@ class Transcript(WorkspaceEntity, table=True):
     """
 
     __tablename__ = "transcripts"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         *WorkspaceEntity.keys(),
         reference("run_id", "runs", ondelete="CASCADE"),
         reference("scenario_id", "scenarios", ondelete="NO ACTION"),

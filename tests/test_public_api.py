@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import doctest
 import inspect
 import logging
 import typing
@@ -107,7 +108,31 @@ def test_modules_are_nouns_where_they_are_looked_for() -> None:
         assert set(functions) <= set(module.__all__), name
 
 
+@pytest.mark.offline
+@pytest.mark.requirement("TN-049")
+def test_examples_in_docstrings_run() -> None:
+    """What a docstring shows with a prompt happens so."""
+    results = [doctest.testmod(module) for module in public_modules()]
+    assert sum(result.failed for result in results) == 0
+    assert sum(result.attempted for result in results) > 0
+
+
 # ------------------------------------------------------------------------------------------------------------------- typed
+
+
+@pytest.mark.offline
+@pytest.mark.requirement("TN-074")
+def test_the_package_says_that_it_is_typed() -> None:
+    """py.typed is beside the modules. (How complete the types are is asked by ``pyright --verifytypes`` in tox.)"""
+    assert (Path(stemmadb.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.offline
+@pytest.mark.requirement("TN-075")
+def test_deprecations_are_errors(pytestconfig: pytest.Config) -> None:
+    """The suite fails on any warning, the deprecations of what we depend on included."""
+    assert pytestconfig.getini("filterwarnings") == ["error"]
+
 
 # Any in a public signature is the value of a JSON object, or one of these.
 OPEN = {

@@ -8,26 +8,29 @@ the other workspace stays as it was to the byte. The calls are made from the sig
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, ForeignKeyConstraint, NullPool, Table, create_engine, text
+from sqlalchemy import Engine, ForeignKeyConstraint, NullPool, Table, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from tests.full_databases import fill, fill_accounts
 from tests.generated_calls import Rows, TenantFunction, arguments_of, tenant_functions
-from tests.neighbours import TENANTS, Neighbours, calls, refuse_to_tell, rows_of, twin_of, two_workspaces
+from tests.neighbours import TENANTS, Neighbours, calls, refuse_to_tell, rows_of, told, twin_of, two_workspaces
 
-from stemmadb import tenancy
+from stemmadb import tenancy, trees
 from stemmadb._conformance._tables import is_tenant_table
 from stemmadb._test_server import DatabaseServer
 from stemmadb.database import Database
-from stemmadb.errors import WorkspaceNotSetError
+from stemmadb.errors import StemmaError, WorkspaceNotSetError
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation.entities import Definition, Run, Scenario, Transcript
+from stemmadb.paging import page
+from stemmadb.query import read
+from stemmadb.repository import Repository
 from stemmadb.testing import count_queries
 
 FUNCTIONS = list(tenant_functions())
@@ -130,6 +133,52 @@ async def test_anothers_ids_read_like_nobodys_to_twins(neighbours: Neighbours) -
                     await asession.rollback()
     finally:
         await db.async_engine.dispose()
+
+
+# What works on any entity, by an id.
+_ANY: dict[str, Callable[[Session, type[Any], UUID], Any]] = {
+    "repository.get": lambda session, entity, key: Repository(entity).get(session, key),
+    "repository.find": lambda session, entity, key: Repository(entity).find(session, key),
+    "repository.get_many": lambda session, entity, key: Repository(entity).get_many(session, [key]),
+    "repository.exists": lambda session, entity, key: Repository(entity).exists(session, key),
+    "repository.update": lambda session, entity, key: Repository(entity).update(session, key, {}),
+    "repository.delete": lambda session, entity, key: Repository(entity).delete(session, key),
+    "repository.count": lambda session, entity, key: Repository(entity).count(session, filters={"id": key}),
+    "repository.list_all": lambda session, entity, key: Repository(entity).list_all(session, filters={"id": key}, with_total=True),
+    "repository.iter_all": lambda session, entity, key: list(Repository(entity).iter_all(session, filters={"id": key})),
+    "query.read": lambda session, entity, key: read(session, entity, key),
+    "paging.page": lambda session, entity, key: page(
+        session, select(entity).where(entity.id == key), order_by=[entity.id], with_total=True
+    ),
+}
+_TREES: dict[str, Callable[[Session, type[Any], UUID], Any]] = {
+    "trees.ancestors": lambda session, entity, key: trees.ancestors(session, entity, key),
+    "trees.descendants": lambda session, entity, key: trees.descendants(session, entity, key),
+    "trees.tree": lambda session, entity, key: trees.tree(session, entity, key),
+    "trees.path": lambda session, entity, key: trees.path(session, entity, key, key),
+    "trees.merge_base": lambda session, entity, key: trees.merge_base(session, entity, key, key),
+}
+
+
+@pytest.mark.requirement("TN-032", "TN-034", "TN-035")
+@pytest.mark.parametrize(("entity", "kind"), _HELD, ids=[kind for _, kind in _HELD])
+def test_the_kernels_functions_tell_nothing_either(neighbours: Neighbours, entity: type[Any], kind: str) -> None:
+    """Repositories, pages and trees of any tenant entity answer for another's id as for nobody's, and find our own."""
+    theirs = neighbours.theirs.workspace_id
+    with neighbours.db.session() as session:
+        before = rows_of(session, theirs)
+    for name, call in {**_ANY, **(_TREES if kind == "definition" else {})}.items():
+        answers = []
+        for id in (neighbours.theirs.ids[kind], neighbours.nobodys[kind], neighbours.ours.ids[kind]):
+            with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
+                try:
+                    answer = told(call(session, entity, id), {"id": id})
+                except StemmaError as error:
+                    answer = told(error, {"id": id})
+                answers.append(answer)
+                assert rows_of(session, theirs) in (before, None)
+                session.rollback()
+        assert answers[0] == answers[1] != answers[2], name
 
 
 # ------------------------------------------------------------------------------------------------------ without a workspace

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from stemmadb import errors
@@ -119,10 +119,12 @@ def _unreadable_in(entity: Any) -> list[tuple[str, RawDocument]]:
 def key_of(entity: Any) -> Any:
     """Return the id in the key of a stored entity; its whole key, where that has none. Nothing is fetched for it."""
     state = instance_state(entity)
-    if state.key is None:
-        return None
-    identity = state.key[1]
-    names = [column.key for column in state.mapper.primary_key]
+    return None if state.key is None else shown_key(state.mapper, state.key[1])
+
+
+def shown_key(mapper: Mapper[Any], identity: tuple[Any, ...]) -> Any:
+    """Return what names a row in messages: the id in its key; the whole key, where that has none."""
+    names = [column.key for column in mapper.primary_key]
     return identity[names.index("id")] if "id" in names else identity
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import SecretStr, StringConstraints
 
 from stemmadb.accounts._emails import Email
-from stemmadb.accounts.entities import ApiKey
+from stemmadb.accounts.entities import ApiKey, UserSession
 from stemmadb.data import DataObject
 
 PersonName = Annotated[str, StringConstraints(max_length=200)]
@@ -46,3 +46,11 @@ class ApiKeyIdentity:
     def allows(self, scope: str) -> bool:
         """Return whether the key may do this: the scope itself, or ``domain:*``."""
         return scope in self.scopes or f"{scope.partition(':')[0]}:*" in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedSession:
+    """A new session and its refresh token, which is shown this once and stored nowhere."""
+
+    session: UserSession
+    token: SecretStr

@@ -240,9 +240,7 @@ def test_renew_keeps_what_is_held(session: Session) -> None:
     run = make_run(session, scenario_count=4)
     held, expired, taken, done = runs.claim_slots(session, run.id, worker="w", count=4, lease=timedelta(seconds=1))
     runs.record_outcomes(session, [success(done)])
-    session.execute(
-        text("UPDATE stemma.run_slots SET attempt = attempt + 1 WHERE scenario_id = :id"), {"id": taken.key.scenario_id}
-    )
+    session.execute(text("UPDATE stemma.run_slots SET attempt = attempt + 1 WHERE scenario_id = :id"), {"id": taken.key.scenario_id})
     session.execute(
         text("UPDATE stemma.run_slots SET lease_expires_at = now() - interval '1 hour' WHERE scenario_id = :id"),
         {"id": expired.key.scenario_id},
@@ -321,6 +319,22 @@ def test_an_outcome_is_stored_whole(session: Session) -> None:
     slot = slot_of(session, claim)
     assert (slot.status, slot.transcript_id, slot.lease_owner, slot.attempt) == (SlotStatus.COMPLETED, stored.id, None, 1)
     assert slot.finished_at is not None
+
+
+def test_every_slot_gets_its_own_dialogue(session: Session) -> None:
+    """Also among failures, which have none, and whatever control characters are said."""
+    run = make_run(session, scenario_count=9)
+    claims = runs.claim_slots(session, run.id, worker="w", count=9)
+    said = ["", "\x01", "\x01\x01 and \x02", "plain", "\\u0001", "\n", "\x7f"]
+    outcomes = [
+        failure(claims[0]),
+        *(success(claim, answer=answer) for claim, answer in zip(claims[1:8], said, strict=True)),
+        failure(claims[8]),
+    ]
+    results = runs.record_outcomes(session, outcomes)
+    stored = [transcripts.get_content(session, result.transcript_id) for result in results[1:8] if result.transcript_id]
+    assert [content.turns[-1].content for content in stored] == said
+    assert [slot_of(session, claim).transcript_id for claim in claims] == [result.transcript_id for result in results]
 
 
 @pytest.mark.requirement("AD-006")

@@ -43,8 +43,10 @@ _GIVEN: Final = f"""
            FOR KEY SHARE
     ), given AS MATERIALIZED (
         SELECT given.run_id, given.slot_scenario_id AS scenario_id, given.slot_model AS model, given.slot_index AS sample_index,
-               given.attempt, given.worker, given.scores, given.error_code, given.slot_error, given.retry_s, {_columns("given")}
-          FROM json_to_recordset(CAST(:outcomes AS json)) AS given ({OUTCOME_RECORD})
+               given.attempt, given.worker, given.scores, given.error_code, given.slot_error, given.retry_s,
+               {_columns("given").replace("given.content", "CAST(nullif(given.unnest, '') AS jsonb) AS content")}
+          FROM ROWS FROM (json_to_recordset(CAST(:outcomes AS json)) AS ({OUTCOME_RECORD}),
+                          unnest(string_to_array(CAST(:contents AS text), chr(1)))) AS given
          WHERE given.run_id = ANY(ARRAY(SELECT run.id FROM run))
          ORDER BY given.run_id, given.slot_scenario_id, given.slot_model, given.slot_index
     )"""  # noqa: S608  (of constants only)
@@ -190,16 +192,16 @@ def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[SlotKey, Row[An
         if not isinstance(conflict, ConflictError) or conflict.entity != "Transcript":
             raise
     with session.begin_nested():
-        for rows in chunks(outcomes):
-            _TAKE_LIVE.run(session, outcomes=rows, run_ids=run_ids)
+        for chunk in chunks(outcomes):
+            _TAKE_LIVE.run(session, **chunk._asdict(), run_ids=run_ids)
         return _record(session, outcomes, run_ids)
 
 
 def _record(session: Session, outcomes: list[SlotOutcome], run_ids: list[UUID]) -> dict[SlotKey, Row[Any]]:
     found: dict[SlotKey, Row[Any]] = {}
     with contextlib.closing(chunks(outcomes)) as prepared:
-        for rows in prepared:
-            found |= {key_of_row(row): row for row in _RECORD.all(session, outcomes=rows, run_ids=run_ids)}
+        for chunk in prepared:
+            found |= {key_of_row(row): row for row in _RECORD.all(session, **chunk._asdict(), run_ids=run_ids)}
     for key, row in found.items():
         if row.is_unknown:
             raise NotFoundError("RunSlot", _key(key))

@@ -99,9 +99,9 @@ def scenario_of(data: TranscriptCreate) -> UUID | None:
     return None if data.scenario_id is None else parse_reference(data.scenario_id, "scenario_id")
 
 
-def as_json(number: int, transcript_id: UUID, data: TranscriptCreate) -> str:
+def as_json(number: int, transcript_id: UUID, data: TranscriptCreate, *, with_content: bool = True) -> str:
     """
-    Return one row as JSON text.
+    Return one row as JSON text, with or without the content.
 
     Raises:
         ValidationError: scenario_id is not a UUID.
@@ -120,7 +120,8 @@ def as_json(number: int, transcript_id: UUID, data: TranscriptCreate) -> str:
     }
     # What is unknown is left out, and json_to_recordset makes it NULL.
     known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
-    return f'{known[:-1]},"content":{dump_json(data.content)},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
+    content = f',"content":{dump_json(data.content)}' if with_content else ""
+    return f'{known[:-1]}{content},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
 
 
 def array_of(rows: Iterable[str]) -> str:

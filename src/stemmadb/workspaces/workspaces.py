@@ -1,31 +1,45 @@
 """Workspaces: the tenants. These functions need no workspace themselves."""
 
 import logging
-import re
 import secrets
-import unicodedata
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from stemmadb import tenancy
+from stemmadb._exports import adopt
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import ConflictError, NotFoundError, ReferenceNotFoundError, ValidationError
 from stemmadb.paging import Page, page
 from stemmadb.query import query, read, sql, sql_rows
-from stemmadb.workspaces.data import WorkspaceWithRole
+from stemmadb.workspaces._changes import purge, restore, soft_delete, transfer_ownership, update
+from stemmadb.workspaces._entering import entered
+from stemmadb.workspaces._slugs import checked_slug, is_slug, slug_of
+from stemmadb.workspaces.data import WorkspaceUpdate, WorkspaceWithRole
 from stemmadb.workspaces.documents import WorkspaceSettings
 from stemmadb.workspaces.entities import Workspace, WorkspaceMember
 from stemmadb.workspaces.vocabularies import WorkspaceRole
 
-__all__ = ["WorkspaceWithRole", "create", "get", "find", "get_by_slug", "find_by_slug", "list_all", "list_for_user"]
+__all__ = [
+    "WorkspaceUpdate",
+    "WorkspaceWithRole",
+    "create",
+    "get",
+    "find",
+    "get_by_slug",
+    "find_by_slug",
+    "list_all",
+    "list_for_user",
+    "update",
+    "transfer_ownership",
+    "soft_delete",
+    "restore",
+    "purge",
+]
 
 logger: Final = logging.getLogger(__name__)
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TRIES = 5
 
 # Nothing happens on a conflict: a slug made from the name gets another suffix, in a transaction that is still usable.
@@ -39,7 +53,6 @@ _INSERT = sql(
     """,
 )
 _ADD_OWNER = sql_rows("INSERT INTO stemma.workspace_members (workspace_id, user_id, role) VALUES (:id, :owner_id, 'OWNER')")
-_SWITCH = sql_rows("SELECT pg_catalog.current_setting('stemma.workspace_id', true)")
 _OWNER_EXISTS = sql_rows("SELECT 1 FROM stemma.users WHERE id = :id AND deleted_at IS NULL")
 
 
@@ -71,9 +84,9 @@ def create(
     """
     owner = parse_reference(owner_id, "owner_id")
     if slug is not None:
-        _check_slug(slug)
+        checked_slug(slug)
     draft = Workspace(
-        owner_id=owner, name=name, slug=slug or _slug_of(name), description=description, settings=settings or WorkspaceSettings()
+        owner_id=owner, name=name, slug=slug or slug_of(name), description=description, settings=settings or WorkspaceSettings()
     )
     if not draft.name.strip():
         raise ValidationError("name is what people call the workspace", field="name")
@@ -81,7 +94,8 @@ def create(
         raise ReferenceNotFoundError("workspaces_owner_id_fkey", "owner_id")
     with session.begin_nested():
         workspace = _insert(session, draft, fixed=slug is not None)
-        _add_owner(session, workspace.id, owner)
+        with entered(session, workspace.id):
+            _ADD_OWNER.run(session, id=workspace.id, owner_id=owner)
     logger.info("workspace created: %s", workspace.slug, extra={"workspace_id": str(workspace.id)})
     return workspace
 
@@ -101,19 +115,6 @@ def _insert(session: Session, draft: Workspace, *, fixed: bool) -> Workspace:
         if workspace is not None:
             return workspace
     raise ConflictError("Workspace", ("slug",))
-
-
-def _add_owner(session: Session, workspace_id: UUID, owner_id: UUID) -> None:
-    """Insert the owner's membership, under the new workspace's policy, and put the setting of the transaction back."""
-    before = _SWITCH.scalar(session) or ""
-    # The new id is a UUID object and the old setting was a UUID or empty: neither can hold a quote.
-    _set_workspace(session, str(workspace_id))
-    _ADD_OWNER.run(session, id=workspace_id, owner_id=owner_id)
-    _set_workspace(session, str(UUID(before)) if before else "")
-
-
-def _set_workspace(session: Session, value: str) -> None:
-    session.connection().exec_driver_sql(f"SET LOCAL stemma.workspace_id = '{value}'")
 
 
 _BY_SLUG = select(Workspace).where(Workspace.slug == bindparam("slug"), Workspace.deleted_at.is_(None))
@@ -167,7 +168,7 @@ def get_by_slug(session: Session, slug: str) -> Workspace:
 @query
 def find_by_slug(session: Session, slug: str) -> Workspace | None:
     """Return a live workspace by slug, or None."""
-    if not _SLUG.fullmatch(slug):
+    if not is_slug(slug):
         return None
     return session.scalars(_BY_SLUG, {"slug": slug}).one_or_none()
 
@@ -223,14 +224,4 @@ def list_for_user(session: Session, user_id: Id, *, cursor: str | None = None, l
     return Page(items=items, next_cursor=found.next_cursor, has_more=found.has_more, total=found.total)
 
 
-def _check_slug(slug: str) -> None:
-    if not _SLUG.fullmatch(slug):
-        raise ValidationError("a slug has lower-case letters, digits and single hyphens between them", field="slug")
-    if tenancy.as_id(slug) is not None:
-        raise ValidationError("a slug that reads as a UUID would be taken for an id", field="slug")
-
-
-def _slug_of(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    made = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "workspace"
-    return made if tenancy.as_id(made) is None else f"workspace-{made}"
+adopt(globals())

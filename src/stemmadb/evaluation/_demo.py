@@ -78,10 +78,8 @@ def _show_old_document(session: Session, console: Console) -> None:
     console.print("\n[bold]A document that was stored before documents had versions[/bold]")
     console.print(f"  stored   {stored}", markup=False)
     console.print(f"  read     {json.dumps(read.content.dump(), ensure_ascii=False)}", markup=False)
-    kept = session.scalar(_STORED, {"id": old}) == stored
-    console.print(
-        f"  version {read.stored_version} in the table, {read.content.schema_version} in hand; the row is {'as it was' if kept else 'changed'}"
-    )
+    kept = "as it was" if session.scalar(_STORED, {"id": old}) == stored else "changed"
+    console.print(f"  version {read.stored_version} in the table, {read.content.schema_version} in hand; the row is {kept}")
 
 
 def _show_key(db: Database, console: Console) -> None:

@@ -8,7 +8,9 @@ Definitions and their versions.
 A definition can be edited until a child, a scenario or a run refers to it; from then on it is frozen, and a change is a fork.
 """
 
-from sqlalchemy import ColumnElement, exists, select
+from typing import Any
+
+from sqlalchemy import ColumnElement, SQLColumnExpression, exists, select
 from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
@@ -162,7 +164,7 @@ def get_with_content(session: Session, definition_id: Id) -> DefinitionWithConte
 
 
 _ALL = select(Definition)
-_NEWEST = [Definition.created_at.desc(), Definition.id.desc()]
+_NEWEST: list[SQLColumnExpression[Any]] = [Definition.created_at.desc(), Definition.id.desc()]
 
 
 @tenant_query

@@ -1,18 +1,25 @@
 """Users: one address, one person, any letter case; deleted ones are hidden and come back."""
 
 import logging
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from stemmadb.accounts import api_keys, users
+from stemmadb.accounts import api_keys, roles, sessions, users
 from stemmadb.accounts.data import UserUpdate
 from stemmadb.accounts.vocabularies import UserStatus
 from stemmadb.aio.accounts import users as ausers
 from stemmadb.database import Database
-from stemmadb.errors import ConflictError, ConstraintViolationError, NotFoundError, ValidationError
+from stemmadb.errors import (
+    AuthenticationError,
+    ConflictError,
+    ConstraintViolationError,
+    NotFoundError,
+    StillReferencedError,
+    ValidationError,
+)
 from stemmadb.testing import assert_max_queries, count_queries, run_together
 
 HASH = "$argon2id$v=19$m=47104,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"
@@ -196,3 +203,66 @@ def test_errors_hold_no_values(session: Session) -> None:
     with pytest.raises(ConstraintViolationError) as caught:
         users.update(session, user.id, UserUpdate.model_construct(_fields_set={"email"}, email="UPPER@example.com"))
     assert "UPPER" not in str(caught.value)
+
+
+@pytest.mark.requirement("EC-012")
+def test_suspend_and_reinstate(session: Session) -> None:
+    """Sessions end for good, keys and permissions for as long as it lasts; the reason is on record, with sessions or without."""
+    user = users.create(session, address())
+    key, opened = api_keys.issue(session, user.id, "k"), sessions.open(session, user.id)
+    roles.create_permission(session, "posts:read")
+    roles.grant(session, user.id, "posts:read")
+    assert users.suspend(session, user.id, reason="spam").status == UserStatus.SUSPENDED
+    assert users.suspend(session, user.id, reason="more spam") is user
+    assert not roles.has_permission(session, user.id, "posts:read")
+    for call in (lambda: api_keys.verify(session, key.token), lambda: sessions.authenticate(session, opened.token)):
+        with pytest.raises(AuthenticationError):
+            call()
+    events = text("SELECT payload ->> 'reason' FROM stemma.security_events WHERE user_id = :id AND type = 'SESSION_REVOKED'")
+    assert sorted(session.scalars(events, {"id": user.id})) == ["more spam", "spam"]
+    assert users.reinstate(session, user.id).status == UserStatus.ACTIVE
+    assert users.reinstate(session, user.id) is user
+    assert api_keys.verify(session, key.token).user_id == user.id
+    assert roles.has_permission(session, user.id, "posts:read")
+    with pytest.raises(AuthenticationError):
+        sessions.authenticate(session, opened.token)
+    users.soft_delete(session, user.id)
+    for wanted in (user.id, uuid4(), "nonsense"):
+        with pytest.raises(NotFoundError):
+            users.suspend(session, wanted, reason="spam")
+        with pytest.raises(NotFoundError):
+            users.reinstate(session, wanted)
+
+
+@pytest.mark.requirement("EC-092", "VR-048")
+def test_purge_takes_what_is_theirs(session: Session) -> None:
+    """Sessions, keys, roles, permissions, tokens; the events stay without them, and the address is free again."""
+    user = users.create(session, address())
+    api_keys.issue(session, user.id, "k")
+    sessions.open(session, user.id)
+    roles.create(session, "reader")
+    roles.create_permission(session, "posts:read")
+    roles.assign(session, user.id, "reader")
+    roles.grant(session, user.id, "posts:read")
+    users.create_email_verification(session, user.id, user.email)
+    users.create_password_reset(session, user.id)
+    before = session.scalar(text("SELECT count(*) FROM stemma.security_events"))
+    users.soft_delete(session, user.id)
+    users.purge(session, user.id)
+    tables = ("api_keys", "user_sessions", "user_roles", "user_permissions", "email_verification_tokens", "password_reset_tokens")
+    for table in tables:
+        assert session.scalar(text(f"SELECT count(*) FROM stemma.{table} WHERE user_id = :id"), {"id": user.id}) == 0
+    assert session.scalar(text("SELECT count(*) FROM stemma.security_events")) == before
+    assert users.find(session, user.id, include_deleted=True) is None
+    assert users.create(session, user.email).id != user.id
+    for wanted in (user.id, uuid4(), "nonsense"):
+        with pytest.raises(NotFoundError):
+            users.purge(session, wanted)
+
+
+def test_the_owner_of_a_workspace_is_not_purged(session: Session, workspace: UUID) -> None:
+    """StillReferencedError, and the transaction goes on."""
+    owner_id = session.scalar(text("SELECT owner_id FROM stemma.workspaces WHERE id = :id"), {"id": workspace})
+    with pytest.raises(StillReferencedError):
+        users.purge(session, owner_id)
+    assert users.get(session, owner_id).id == owner_id

@@ -3,16 +3,20 @@
 import logging
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy import update as sa_update
 from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
+from stemmadb.accounts import _passwords
 from stemmadb.accounts._credentials import is_locked_out, record_failed_login, record_successful_login, set_password, verify_password
 from stemmadb.accounts._emails import normalize_email
+from stemmadb.accounts._grants import assign
 from stemmadb.accounts._passwords import is_acceptable
-from stemmadb.accounts.data import UserUpdate
-from stemmadb.accounts.entities import User
+from stemmadb.accounts._user_ends import purge, reinstate, restore, soft_delete, suspend
+from stemmadb.accounts._verification import consume_password_reset, create_email_verification, create_password_reset, verify_email
+from stemmadb.accounts.data import IssuedToken, Registration, UserRegistration, UserUpdate, UserWithRoles
+from stemmadb.accounts.entities import Permission, Role, RolePermission, User, UserPermission, UserRole
 from stemmadb.accounts.vocabularies import UserStatus
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import ConflictError, NotFoundError, ValidationError
@@ -20,21 +24,34 @@ from stemmadb.paging import Page, page
 from stemmadb.query import query, read, sql, sql_rows
 
 __all__ = [
+    "UserRegistration",
     "UserUpdate",
+    "UserWithRoles",
+    "Registration",
+    "IssuedToken",
     "create",
+    "register",
     "get",
     "find",
     "get_by_email",
     "find_by_email",
+    "get_with_roles",
     "list_all",
     "update",
+    "suspend",
+    "reinstate",
     "soft_delete",
     "restore",
+    "purge",
     "set_password",
     "verify_password",
     "record_failed_login",
     "record_successful_login",
     "is_locked_out",
+    "create_email_verification",
+    "verify_email",
+    "create_password_reset",
+    "consume_password_reset",
 ]
 
 logger: Final = logging.getLogger(__name__)
@@ -102,6 +119,36 @@ def create(
 
 
 @query
+def register(session: Session, data: UserRegistration, *, role: str = "customer") -> Registration:
+    """
+    Make a user with a password and a role, and a token that confirms the address: all of it, or nothing.
+
+    The password is hashed with Argon2id, off the event loop, before anything is locked.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        data: the address, the password, and what else is known.
+        role: by name; the seeds make ``customer``, ``staff`` and ``admin``.
+
+    Returns:
+        The user, and the token, which is good for a day and shown this once.
+
+    Raises:
+        ConflictError: the address belongs to a user, live or deleted. The transaction stays usable.
+        MissingDependencyError: the extra ``auth`` is not installed.
+        NotFoundError: there is no such role.
+        ValidationError: not an address, or a password of under 15 or over 1024 characters; nothing was sent.
+    """
+    given = UserRegistration.of(data)
+    password_hash = _passwords.hash_password(_passwords.checked_password(given.password, second_factor=False))
+    names = {"name": given.name, "first_name": given.first_name, "last_name": given.last_name, "phone": given.phone}
+    with session.begin_nested():
+        user = create(session, given.email, password_hash, **names)
+        assign(session, user.id, role)
+        return Registration(user, create_email_verification(session, user.id, user.email))
+
+
+@query
 def get(session: Session, user_id: Id, *, include_deleted: bool = False) -> User:
     """
     Return a user by id.
@@ -153,6 +200,44 @@ def find_by_email(session: Session, email: str) -> User | None:
     return session.scalars(_BY_EMAIL, {"email": address}).one_or_none()
 
 
+_OF_ROLE = (
+    select(func.array_agg(Permission.key))
+    .join(RolePermission, RolePermission.permission_id == Permission.id)
+    .where(RolePermission.role_id == Role.id)
+    .scalar_subquery()
+)
+_DIRECT = (
+    select(func.array_agg(Permission.key))
+    .join(UserPermission, UserPermission.permission_id == Permission.id)
+    .where(UserPermission.user_id == User.id)
+    .scalar_subquery()
+)
+# A user without roles is one row without a role.
+_WITH_ROLES = (
+    select(User, Role, _OF_ROLE, _DIRECT)
+    .outerjoin(UserRole, UserRole.user_id == User.id)
+    .outerjoin(Role, Role.id == UserRole.role_id)
+    .where(User.id == bindparam("id"), User.deleted_at.is_(None))
+    .order_by(Role.name)
+)
+
+
+@query
+def get_with_roles(session: Session, user_id: Id) -> UserWithRoles:
+    """
+    Return a live user with their roles, by name, and the permissions that these give and that were granted directly. One statement.
+
+    Raises:
+        NotFoundError: no live user has this id.
+    """
+    values = {"id": parse_id(user_id, "User")}
+    rows = session.execute(_WITH_ROLES, values, execution_options={"populate_existing": True}).all()
+    if not rows:
+        raise NotFoundError("User", user_id)
+    keys = {key for row in rows for granted in row[2:] for key in granted or ()}
+    return UserWithRoles(rows[0][0], [row[1] for row in rows if row[1] is not None], frozenset(keys))
+
+
 @query
 def list_all(
     session: Session,
@@ -189,6 +274,10 @@ def list_all(
     return page(session, statement, order_by=[User.created_at.desc(), User.id.desc()], cursor=cursor, limit=limit, with_total=with_total)
 
 
+# A token for an address that was given up would bring it back.
+_VOID_VERIFICATIONS = sql_rows(
+    "UPDATE stemma.email_verification_tokens SET used_at = now() WHERE user_id = :id AND used_at IS NULL AND email <> :email"
+)
 _EMAIL_TAKEN = sql_rows("SELECT 1 FROM stemma.users WHERE email = :email AND id <> :id")
 
 
@@ -196,6 +285,8 @@ _EMAIL_TAKEN = sql_rows("SELECT 1 FROM stemma.users WHERE email = :email AND id 
 def update(session: Session, user_id: Id, data: UserUpdate) -> User:
     """
     Change a live user; fields that ``data`` does not give stay.
+
+    A new address is not verified yet, and tokens that were sent to others are void.
 
     Raises:
         ConflictError: the new address belongs to another user. The transaction stays usable, except when that user appears at this moment.
@@ -207,70 +298,16 @@ def update(session: Session, user_id: Id, data: UserUpdate) -> User:
         return get(session, key)
     if "email" in changes and _EMAIL_TAKEN.first(session, email=changes["email"], id=key) is not None:
         raise ConflictError("User", ("email",))
+    if "email" in changes:
+        same = User.email == changes["email"]
+        changes["email_verified"] = case((same, User.email_verified), else_=False)
+        changes["email_verified_at"] = case((same, User.email_verified_at), else_=None)
+        _VOID_VERIFICATIONS.run(session, id=key, email=changes["email"])
     statement = sa_update(User).where(User.id == key, User.deleted_at.is_(None)).values(**changes).returning(User)
     user = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
     if user is None:
         raise NotFoundError("User", user_id)
     return user
-
-
-_SOFT_DELETE = sql(
-    User,
-    """
-    UPDATE stemma.users SET status = 'DELETED', deleted_at = now()
-     WHERE id = :id AND deleted_at IS NULL
-    RETURNING {columns}
-    """,
-)
-_REVOKE_ALL = sql_rows(
-    """
-    WITH sessions AS (
-        UPDATE stemma.user_sessions SET revoked_at = now(), revoked_reason = 'USER_DELETED' WHERE user_id = :id AND revoked_at IS NULL
-    )
-    UPDATE stemma.api_keys SET revoked_at = now() WHERE user_id = :id AND revoked_at IS NULL
-    """
-)
-
-
-@query
-def soft_delete(session: Session, user_id: Id) -> User:
-    """
-    Hide a user: status DELETED and deleted_at together; sessions and API keys are revoked. Two statements.
-
-    The e-mail stays reserved: a person who comes back is restored, not made again. What was revoked stays revoked.
-
-    Raises:
-        NotFoundError: no live user has this id.
-    """
-    key = parse_id(user_id, "User")
-    user = _SOFT_DELETE.write(session, id=key)
-    if user is None:
-        raise NotFoundError("User", user_id)
-    _REVOKE_ALL.run(session, id=key)
-    logger.info("user deleted", extra={"user_id": str(key)})
-    return user
-
-
-_RESTORE = sql(
-    User,
-    """
-    UPDATE stemma.users SET status = 'ACTIVE', deleted_at = NULL
-     WHERE id = :id AND deleted_at IS NOT NULL
-    RETURNING {columns}
-    """,
-)
-
-
-@query
-def restore(session: Session, user_id: Id) -> User:
-    """
-    Bring a deleted user back as ACTIVE; a live one is returned as it is.
-
-    Raises:
-        NotFoundError: no user has this id.
-    """
-    user = _RESTORE.write(session, id=parse_id(user_id, "User"))
-    return user if user is not None else get(session, user_id)
 
 
 adopt(globals())

@@ -1,40 +1,64 @@
 """Async twins of stemmadb.accounts.users."""
 
-from typing import Final
-
 from stemmadb.accounts import users as _sync
 from stemmadb.aio import twin
 
 __all__ = [
+    "UserRegistration",
     "UserUpdate",
+    "UserWithRoles",
+    "Registration",
+    "IssuedToken",
     "create",
+    "register",
     "get",
     "find",
     "get_by_email",
     "find_by_email",
+    "get_with_roles",
     "list_all",
     "update",
+    "suspend",
+    "reinstate",
     "soft_delete",
     "restore",
+    "purge",
     "set_password",
     "verify_password",
     "record_failed_login",
     "record_successful_login",
     "is_locked_out",
+    "create_email_verification",
+    "verify_email",
+    "create_password_reset",
+    "consume_password_reset",
 ]
 
+UserRegistration = _sync.UserRegistration
 UserUpdate = _sync.UserUpdate
-create: Final = twin(_sync.create)
-get: Final = twin(_sync.get)
-find: Final = twin(_sync.find)
-get_by_email: Final = twin(_sync.get_by_email)
-find_by_email: Final = twin(_sync.find_by_email)
-list_all: Final = twin(_sync.list_all)
-update: Final = twin(_sync.update)
-soft_delete: Final = twin(_sync.soft_delete)
-restore: Final = twin(_sync.restore)
-set_password: Final = twin(_sync.set_password)
-verify_password: Final = twin(_sync.verify_password)
-record_failed_login: Final = twin(_sync.record_failed_login)
-record_successful_login: Final = twin(_sync.record_successful_login)
-is_locked_out: Final = _sync.is_locked_out
+UserWithRoles = _sync.UserWithRoles
+Registration = _sync.Registration
+IssuedToken = _sync.IssuedToken
+create = twin(_sync.create)
+register = twin(_sync.register)
+get = twin(_sync.get)
+find = twin(_sync.find)
+get_by_email = twin(_sync.get_by_email)
+find_by_email = twin(_sync.find_by_email)
+get_with_roles = twin(_sync.get_with_roles)
+list_all = twin(_sync.list_all)
+update = twin(_sync.update)
+suspend = twin(_sync.suspend)
+reinstate = twin(_sync.reinstate)
+soft_delete = twin(_sync.soft_delete)
+restore = twin(_sync.restore)
+purge = twin(_sync.purge)
+set_password = twin(_sync.set_password)
+verify_password = twin(_sync.verify_password)
+record_failed_login = twin(_sync.record_failed_login)
+record_successful_login = twin(_sync.record_successful_login)
+is_locked_out = _sync.is_locked_out
+create_email_verification = twin(_sync.create_email_verification)
+verify_email = twin(_sync.verify_email)
+create_password_reset = twin(_sync.create_password_reset)
+consume_password_reset = twin(_sync.consume_password_reset)

@@ -26,6 +26,8 @@ class ChaosProxy:
         self._listener = socket.create_server(("127.0.0.1", port))
         self._open: list[socket.socket] = []
         self.faults: list[Fault] = []
+        self.is_silent = threading.Event()
+        """While set, what arrives is dropped and the connections stay open: a network that swallows everything."""
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -92,20 +94,22 @@ class ChaosProxy:
                     raise ConnectionError
                 if fault == SWALLOW:
                     swallow.set()
+                if self.is_silent.is_set():
+                    continue
                 server.sendall(kind + struct.pack("!i", size) + body)
         except (OSError, ConnectionError):
             if not swallow.is_set():
                 _cut(client, server)
 
-    @staticmethod
-    def _answer(client: socket.socket, server: socket.socket, swallow: threading.Event) -> None:
+    def _answer(self, client: socket.socket, server: socket.socket, swallow: threading.Event) -> None:
         """Server to client."""
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if swallow.is_set():
                     # The server has answered, so the transaction is over; the client never hears of it.
                     break
-                client.sendall(data)
+                if not self.is_silent.is_set():
+                    client.sendall(data)
         _cut(client, server)
 
 

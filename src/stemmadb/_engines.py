@@ -1,22 +1,25 @@
 """One pair of engines per database and process: what a connection is asked when it is made, and what a transaction is told as it begins."""
 
 import logging
+import math
 import os
-import select
 import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
+import sqlalchemy
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event, exc
-from sqlalchemy.engine import URL, Dialect
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, Dialect, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from stemmadb import _driver, _heads, observability
+from stemmadb import _deadlines, _driver, _heads, observability, tenancy
 from stemmadb import _openings as openings
+from stemmadb._loops import PerLoop
 from stemmadb._openings import Opening
-from stemmadb._sqlstates import translate
+from stemmadb._pools import AsyncPool, Pool, close_idle, connect_async, refuse_dead
+from stemmadb._sqlstates import is_stale_plan, translate
 from stemmadb._urls import ParsedUrl, describe
 from stemmadb.errors import (
     ConfigurationError,
@@ -42,6 +45,8 @@ SELECT pg_catalog.pg_backend_pid(),
   FROM pg_catalog.pg_roles AS me
  WHERE me.rolname = current_user
 """
+_MAX_DERIVED = 2048
+_MAX_CONNECT_S = 3600
 _HEADS = "SELECT version_num FROM stemma.stemma_alembic_version"
 
 
@@ -68,40 +73,39 @@ class Engines:
         self._check_schema = check_schema
         self._lock = threading.Lock()
         self._sync: Engine | None = None
-        self._async: AsyncEngine | None = None
-        self._derived: dict[tuple[bool, Opening], Engine] = {}
+        self._asyncs = PerLoop(self._make_async, self._end_async)
+        self._derived: dict[Engine, dict[Opening, Engine]] = {}
 
     @property
     def sync(self) -> Engine:
         """The engine of synchronous sessions."""
+        if self._sync is not None:
+            return self._sync
         with self._lock:
             if self._sync is None:
-                self._sync = create_engine(self.url, **self._options(_driver.Cursor))
-                self._hook(self._sync)
+                made = create_engine(self.url, **self._options(_driver.Cursor, Pool))
+                self._hook(made)
+                self._sync = made
             return self._sync
 
     @property
     def asynchronous(self) -> AsyncEngine:
-        """The engine of asynchronous sessions; a pool of its own."""
-        with self._lock:
-            if self._async is None:
-                self._async = create_async_engine(self.url, **self._options(_driver.AsyncCursor))
-                self._hook(self._async.sync_engine)
-            return self._async
+        """The engine of the asynchronous sessions of the event loop that runs; a pool of its own."""
+        return self._asyncs.get()
 
     def opened_by(self, engine: Engine, opening: Opening) -> Engine:
         """Return the engine with an opening for each of its transactions; kept, since making one costs as much as a query."""
-        key = (engine is self._sync, opening)
-        derived = self._derived.get(key)
+        known = self._derived.setdefault(engine, {})
+        derived = known.get(opening)
         if derived is None:
-            if len(self._derived) > 2048:
-                self._derived.clear()
-            derived = self._derived[key] = engine.execution_options(**{openings.OPTION: opening})
+            if len(known) > _MAX_DERIVED:
+                known.clear()
+            derived = known[opening] = engine.execution_options(**{openings.OPTION: opening})
         return derived
 
-    def pools(self) -> list[Pool]:
+    def pools(self) -> list[sqlalchemy.Pool]:
         """The pools that exist so far."""
-        return [engine.pool for engine in (self._sync, self._async.sync_engine if self._async else None) if engine is not None]
+        return [engine.pool for engine in self._all()]
 
     @property
     def pool_size(self) -> int:
@@ -109,57 +113,94 @@ class Engines:
         return self._pool_max
 
     def dispose(self) -> None:
-        """Close the connections that nobody holds."""
+        """Close the connections that nobody holds; those in use are closed when they come back."""
         if self._sync is not None:
             self._sync.dispose()
-        if self._async is not None:
-            # The sockets of an async pool may belong to a loop that is gone: they are closed without it.
-            _close_idle(self._async.sync_engine.pool)
-            self._async.sync_engine.dispose(close=False)
+        for engine in self._asyncs.all():
+            self._end_async(engine)
+
+    def close_idle_async(self) -> None:
+        """Close the connections of async pools that nobody holds; what is asked for later is opened anew."""
+        for engine in self._asyncs.all():
+            close_idle(engine.sync_engine.pool)
 
     def forget(self) -> None:
         """Leave the connections to the parent process: called in a child after a fork."""
-        for engine in (self._sync, self._async.sync_engine if self._async else None):
-            if engine is not None:
-                engine.dispose(close=False)
+        # Another thread of the parent, which does not exist here, may have held a lock.
+        self._lock = threading.Lock()
+        self._asyncs.after_fork()
+        for engine in self._all():
+            engine.dispose(close=False)
+
+    def _all(self) -> list[Engine]:
+        return [*([self._sync] if self._sync is not None else []), *(engine.sync_engine for engine in self._asyncs.all())]
 
     # ------------------------------------------------------------------------------------------------------- building
 
-    def _options(self, cursor: type[Any]) -> dict[str, Any]:
-        kept = min(self.settings.pool_min, self._pool_max)
+    def _make_async(self) -> AsyncEngine:
+        made = create_async_engine(self.url, **self._options(_driver.AsyncCursor, AsyncPool, async_creator_fn=connect_async))
+        self._hook(made.sync_engine)
+        return made
+
+    def _end_async(self, engine: AsyncEngine) -> None:
+        # The sockets of an async pool may belong to a loop that is gone: they are closed without it.
+        self._derived.pop(engine.sync_engine, None)
+        pool = engine.sync_engine.pool
+        close_idle(pool)
+        pool.dispose()
+        engine.sync_engine.dispose(close=False)
+
+    def _options(self, cursor: type[Any], pool: type[Pool], **driver: Any) -> dict[str, Any]:
+        kept = min(self.settings.pool_min, self._pool_max) or 1
+        arguments = {
+            "connect_timeout": -(-self.settings.connect_timeout_ms // 1000),
+            "application_name": "stemmadb",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        }
         return {
-            "pool_size": kept or 1,
-            "max_overflow": self._pool_max - (kept or 1),
+            "poolclass": pool,
+            "pool_size": kept,
+            "max_overflow": self._pool_max - kept,
             "pool_timeout": self._pool_timeout_s,
             "hide_parameters": True,
             "use_native_hstore": False,
             "connect_args": {
+                # What the URL says is nearer than the settings.
+                **{name: value for name, value in arguments.items() if name not in self.url.query},
                 # BEGIN goes out together with the settings, in one message, from _begin; psycopg alone would send it by itself.
                 "autocommit": True,
                 "cursor_factory": cursor,
-                "connect_timeout": -(-self.settings.connect_timeout_ms // 1000),
-                "application_name": "stemmadb",
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
                 **({"prepare_threshold": None} if self._pooled else {}),
+                **driver,
             },
         }
 
     def _hook(self, engine: Engine) -> None:
+        tenancy.adopt(engine)
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "begin", self._begin)
         event.listen(engine, "commit", self._commit)
-        event.listen(engine.pool, "checkout", _refuse_dead)
+        event.listen(engine, "handle_error", self._refused)
+        event.listen(engine.pool, "checkout", refuse_dead)
         observability.watch(engine, log_queries=self.settings.log_queries, slow_query_ms=self.settings.slow_query_ms)
 
     def _connect(self, dialect: Dialect, _record: object, cargs: Any, cparams: dict[str, Any]) -> Any:
         """Make a connection, and refuse one that the library cannot work with."""
+        deadline = _deadlines.current()
+        if deadline is not None:
+            deadline.check()
+            # libpq counts whole seconds, two at least; 0 is no limit.
+            seconds = min(int(cparams["connect_timeout"]) or _MAX_CONNECT_S, math.ceil(deadline.left_s) or 1)
+            cparams = {**cparams, "connect_timeout": seconds}
         try:
             connection = dialect.connect(*cargs, **cparams)
         except Exception as error:
             raise _named(translate(error), self.url) from None
         try:
+            if deadline is not None:
+                deadline.watch(openings.driver_of(connection).fileno())
             self._inspect(connection)
         except BaseException:
             connection.close()
@@ -209,17 +250,17 @@ class Engines:
             raise ConfigurationError("a session in a workspace cannot be in AUTOCOMMIT: its workspace is set for a transaction")
         if level == "AUTOCOMMIT" or self.login is None:
             return
+        deadline = _deadlines.current()
         for last in (False, False, True):
             dbapi: Any = connection.connection  # after an invalidation: another one
-            text = openings.text_of(
-                opening,
-                switches_role=self.login.switches_role,
-                timeout_ms=self.settings.query_timeout_ms,
-                begins=bool(dbapi.autocommit),
-                level=level,
-            )
+            begins, switches_role = bool(dbapi.autocommit), self.login.switches_role
+            text = openings.text_of(opening, switches_role=switches_role, begins=begins, level=level)
+            if deadline is not None:
+                deadline.check()
             try:
-                openings.send(dbapi.dbapi_connection, text)
+                if deadline is not None:
+                    deadline.watch(openings.driver_of(dbapi.dbapi_connection).fileno())
+                openings.send(dbapi.dbapi_connection, text + openings.timeout_of(self.settings.query_timeout_ms, deadline))
             except BaseException as error:
                 connection.invalidate(error)
                 if not isinstance(error, psycopg.Error):
@@ -231,6 +272,21 @@ class Engines:
             else:
                 return
 
+    @staticmethod
+    def _refused(context: ExceptionContext) -> None:
+        """
+        Give up every connection of a pool whose server only reads, or whose tables are not what they were.
+
+        After a failover the address leads to another server, but connections that are open lead to the old one for as long as they live.
+        A statement that was prepared before a column changed its type fails once on each of them.
+        """
+        error, connection = context.original_exception, context.connection
+        if not isinstance(error, psycopg.Error) or connection is None:
+            return
+        opening: Opening = connection.get_execution_options().get(openings.OPTION) or Opening()
+        if (error.sqlstate == "25006" and not opening.read_only) or is_stale_plan(error):
+            context.is_disconnect = True
+
     def _commit(self, connection: Connection) -> None:
         """Refuse the COMMIT of a transaction in which a statement failed: the server would roll it back, and report no error."""
         driver = None if connection.invalidated else openings.driver_of(connection.connection.dbapi_connection)
@@ -239,42 +295,13 @@ class Engines:
             raise DatabaseError("25P02", message)
 
 
-def _refuse_dead(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-    """
-    Refuse an idle connection that the server has closed, so that the pool makes a new one before anything is sent.
-
-    A server that ends an idle connection says so: its socket is readable. Looking costs a microsecond, a ping a round trip.
-    """
-    driver = openings.driver_of(dbapi_connection)
-    if not driver.autocommit:
-        # Whoever had it last chose an isolation level, and SQLAlchemy leaves it so.
-        dbapi_connection.autocommit = True
-    try:
-        poll = select.poll()
-        poll.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        if not poll.poll(0):
-            return
-        driver.pgconn.consume_input()
-    except Exception as error:
-        raise exc.InvalidatePoolError("the server closed the connection") from error
-
-
-def _close_idle(pool: Pool) -> None:
-    if not isinstance(pool, QueuePool):
-        return
-    while pool.checkedin():
-        record = pool._do_get()
-        if record.dbapi_connection is not None:
-            driver: Any = record.dbapi_connection.driver_connection
-            driver.pgconn.finish()
-
-
 def _named(error: StemmaError, url: URL) -> StemmaError:
     """Say which database could not be reached."""
     if isinstance(error, ConfigurationError):
         return ConfigurationError(error.message, url.host, url.port, url.database, url.username)
     if type(error) in (ConnectionLostError, DatabaseUnavailableError):
-        return DatabaseUnavailableError(f"the database cannot be reached: {describe(url)}", True, getattr(error, "sqlstate", None))
+        reason = getattr(error, "message", str(error))
+        return DatabaseUnavailableError(f"{reason} ({describe(url)})", True, getattr(error, "sqlstate", None))
     return error
 
 
@@ -309,11 +336,13 @@ def release(url: ParsedUrl, settings: Settings) -> None:
 
 
 def _key(url: ParsedUrl, settings: Settings) -> tuple[Any, ...]:
+    """Return what engines depend on."""
     return (
         url,
         settings.pool_min,
         settings.pool_max,
         settings.pool_timeout_s,
+        settings.connect_timeout_ms,
         settings.query_timeout_ms,
         settings.log_queries,
         settings.slow_query_ms,
@@ -321,6 +350,8 @@ def _key(url: ParsedUrl, settings: Settings) -> tuple[Any, ...]:
 
 
 def _after_fork() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()
     for engines, _ in _registry.values():
         engines.forget()
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+_MAX_KEY = 200
+
 
 class StemmaError(Exception):
     """
@@ -229,5 +231,7 @@ def _place(table: str | None, column: str | None, key: object) -> str:
 
 
 def _key_text(key: object) -> str:
-    """Write a key, which may be a tuple, for a message."""
-    return ", ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+    """Write a key, which may be a tuple or anything that a caller took for one, for a message: one line, and a short one."""
+    text = ", ".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+    shown = text if len(text) <= _MAX_KEY else f"{text[:_MAX_KEY]}..."
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode()

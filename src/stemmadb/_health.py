@@ -1,14 +1,23 @@
 """The cheap question that a liveness probe asks."""
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import URL
 
-from stemmadb import _heads
+from stemmadb import _deadlines, _heads
 from stemmadb._sqlstates import translate
-from stemmadb.errors import SchemaOutOfDateError, StemmaError
+from stemmadb._urls import describe
+from stemmadb.errors import (
+    DatabaseUnavailableError,
+    PoolTimeoutError,
+    QueryTimeoutError,
+    SchemaOutOfDateError,
+    StemmaError,
+    ValidationError,
+)
 from stemmadb.reports import Health
 
 if TYPE_CHECKING:
@@ -20,10 +29,10 @@ _HEADS = text("SELECT version_num FROM stemma.stemma_alembic_version")
 
 
 def health(db: "Database") -> Health:
-    """Ask for the server's version, and compare the schema with what the code needs."""
+    """Ask for the server's version, and compare the schema with what the code needs; for as long as a connection attempt may take."""
     started = time.perf_counter()
     try:
-        with db.engine.connect() as connection:
+        with _deadlines.within(db.settings.connect_timeout_ms / 1000), db.engine.connect() as connection:
             version = str(connection.scalar(_PROBE))
     except Exception as error:
         found = error if isinstance(error, StemmaError) else translate(error)
@@ -35,6 +44,29 @@ def health(db: "Database") -> Health:
             error=str(found),
         )
     return Health(ok=True, server_version=version, latency_ms=(time.perf_counter() - started) * 1000, pending_migrations=0)
+
+
+def wait_until_ready(db: "Database", timeout: timedelta) -> None:
+    """Ask until there is an answer, with growing pauses."""
+    if not isinstance(timeout, timedelta):
+        raise ValidationError("timeout is a timedelta", field="timeout")
+    end = time.monotonic() + timeout.total_seconds()
+    pause = 0.05
+    while True:
+        try:
+            with _deadlines.within(max(0.0, end - time.monotonic())), db.engine.connect() as connection:
+                connection.execute(_PROBE)
+                return
+        except Exception as error:
+            found = translate(error)
+            if not isinstance(found, DatabaseUnavailableError | PoolTimeoutError | QueryTimeoutError):
+                raise found from None
+            if time.monotonic() + pause > end:
+                if isinstance(found, QueryTimeoutError):
+                    found = DatabaseUnavailableError(f"The database did not answer in time ({describe(db.url)})", safe_to_retry=True)
+                raise found from None
+        time.sleep(pause)
+        pause = min(pause * 1.6, 1.0)
 
 
 def _revisions(found: str | None) -> list[str]:

@@ -1,10 +1,11 @@
 """What a transaction is told as it begins, in one message."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 from uuid import UUID
 
+from stemmadb._deadlines import Deadline
 from stemmadb.errors import ValidationError
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
@@ -21,7 +22,6 @@ class Opening:
     isolation: Isolation | None = None
     read_only: bool = False
     role: str | None = None
-    timeout_ms: int | None = None
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.isolation not in get_args(Isolation):
@@ -29,31 +29,40 @@ class Opening:
             raise ValidationError(message, field="isolation")
 
 
+def modes_of(opening: Opening) -> str:
+    """Return the modes of the transaction as BEGIN and SET TRANSACTION take them; empty for the server's defaults."""
+    isolation = f" ISOLATION LEVEL {opening.isolation.upper()}" if opening.isolation else ""
+    return isolation + (" READ ONLY" if opening.read_only else "")
+
+
 @functools.lru_cache(maxsize=4096)
-def text_of(opening: Opening, *, switches_role: bool, timeout_ms: int, begins: bool, level: str | None = None) -> str:
+def text_of(opening: Opening, *, switches_role: bool, begins: bool, level: str | None = None) -> str:
     """
     Return the message.
 
     Args:
         opening: what the session asked for.
         switches_role: whether the login is another one than stemma_app.
-        timeout_ms: the statement timeout of the settings; 0 for none.
         begins: whether the message begins the transaction; else the driver does, and the modes are set in it.
         level: the isolation that the caller gave SQLAlchemy for this connection; it wins, as the nearest.
     """
     role = opening.role or ("stemma_app" if switches_role else None)
-    timeout = opening.timeout_ms if opening.timeout_ms is not None else timeout_ms
-    isolation = f" ISOLATION LEVEL {opening.isolation.upper()}" if opening.isolation and not level else ""
-    modes = isolation + (" READ ONLY" if opening.read_only else "")
+    modes = modes_of(replace(opening, isolation=None) if level else opening)
     parts = [
         f"BEGIN{modes}" if begins else f"SET TRANSACTION{modes}" if modes else "",
         f"SET LOCAL ROLE {role}" if role else "",
         "SET LOCAL search_path = stemma, public",
         "SET LOCAL timezone = 'UTC'",
-        f"SET LOCAL statement_timeout = {timeout}" if timeout else "",
         f"SET LOCAL stemma.workspace_id = '{opening.workspace_id}'" if opening.workspace_id else "",
     ]
     return "; ".join(filter(None, parts))
+
+
+def timeout_of(timeout_ms: int, deadline: Deadline | None) -> str:
+    """Return the end of the message: the statement timeout, of the settings (0: none) or until the deadline, whichever is less."""
+    if deadline is not None:
+        timeout_ms = min(timeout_ms or deadline.left_ms, deadline.left_ms)
+    return f"; SET LOCAL statement_timeout = {timeout_ms}" if timeout_ms else ""
 
 
 def send(connection: Any, text: str) -> None:

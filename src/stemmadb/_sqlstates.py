@@ -219,6 +219,18 @@ def _read_only(refusal: _Refusal) -> errors.StemmaError:
     return errors.DatabaseUnavailableError(message, safe_to_retry=refusal.in_transaction, sqlstate=refusal.sqlstate)
 
 
+def is_stale_plan(error: psycopg.Error) -> bool:
+    """Whether a statement that the driver had prepared does not fit the tables any more: one of its columns changed its type."""
+    return error.sqlstate == "0A000" and error.diag.source_function == "RevalidateCachedQuery"
+
+
+def _unsupported(refusal: _Refusal) -> errors.StemmaError:
+    if refusal.function == "RevalidateCachedQuery":
+        message = "The tables changed while the connection was open, and it was given up: open a new session and repeat the work"
+        return errors.ConnectionLostError(message, safe_to_retry=refusal.in_transaction, sqlstate=refusal.sqlstate)
+    return _other(refusal)
+
+
 def _bad_value(message: str) -> Callable[[_Refusal], errors.StemmaError]:
     return lambda refusal: errors.ValidationError(message, refusal.column)
 
@@ -241,6 +253,7 @@ def _other(refusal: _Refusal) -> errors.StemmaError:
 
 
 _BY_SQLSTATE: dict[str, Callable[[_Refusal], errors.StemmaError]] = {
+    "0A000": _unsupported,
     "22001": _bad_value("A text is longer than its column allows: shorten it"),
     "22003": _bad_value("A number is outside of what its column can hold"),
     "22P02": _bad_value("A text does not have the form of its type, such as a number or a UUID"),

@@ -3,17 +3,20 @@
 import contextlib
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from stemmadb import _deadlines
 from stemmadb._sqlstates import translate
+from stemmadb.data import checked_text
 from stemmadb.errors import (
     CommitUnknownError,
     ConflictError,
@@ -35,6 +38,8 @@ _CLAIM = text(
 _XID = text("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
 _STATUS = text("SELECT pg_catalog.pg_xact_status(CAST(:xid AS xid8))")
 _SETTLE_S = 30.0
+_LAST_LOOK_S = 0.25
+_FOREIGN = (SQLAlchemyError, psycopg.Error)
 
 
 @dataclass(frozen=True)
@@ -46,35 +51,50 @@ class Plan:
     key: str | None
 
     def __post_init__(self) -> None:
-        if self.retries < 0:
-            raise ValidationError("retries cannot be negative", field="retries")
-        if self.deadline_s is not None and self.deadline_s <= 0:
-            raise ValidationError("deadline_s must be above 0", field="deadline_s")
-        if self.key is not None and not 0 < len(self.key.strip()) <= len(self.key) <= 200:
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            raise ValidationError("retries is a whole number, 0 or more", field="retries")
+        if self.deadline_s is not None:
+            is_number = isinstance(self.deadline_s, int | float) and not isinstance(self.deadline_s, bool)
+            if not is_number or not 0 < self.deadline_s <= threading.TIMEOUT_MAX:
+                raise ValidationError("deadline_s is a number of seconds above 0, or None", field="deadline_s")
+        if self.key is not None and not 0 < len(checked_text(self.key, "idempotency_key").strip()) <= len(self.key) <= 200:
             raise ValidationError("idempotency_key takes 1 to 200 characters", field="idempotency_key")
 
 
-OpenSession = Callable[[int | None], Session]
+OpenSession = Callable[[], Session]
+Pause = Callable[[float], None]
 
 
-def run(plan: Plan, open_session: OpenSession, work: Callable[[Session], R], pause: Callable[[float], None]) -> R:
+def run(plan: Plan, open_session: OpenSession, work: Callable[[Session], R], pause: Pause) -> R:
     """Run the work in a transaction of its own until it is committed, refused for good, or given up."""
     end = None if plan.deadline_s is None else time.monotonic() + plan.deadline_s
-    for attempt in range(plan.retries + 1):
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
-            raise QueryTimeoutError("deadline")
-        session = open_session(None if left is None else max(1, int(left * 1000)))
+    attempt = repeated = 0
+    before: StemmaError | None = None
+    while True:
         try:
-            return _attempt(plan, session, open_session, work, pause)
-        except _Again as again:
-            if attempt == plan.retries:
-                raise again.error from None
-            logger.info("unit of work is repeated: %s", type(again.error).__name__, extra={"attempt": attempt + 1})
-            pause(_backoff(attempt, end))
-        finally:
-            session.close()
-    raise AssertionError("unreachable")  # pragma: no cover
+            with _deadlines.within(None if end is None else end - time.monotonic()):
+                return _attempt(plan, open_session, work)
+        except _Unanswered as lost:
+            if _took_effect(lost.xid, end, open_session, pause):
+                return cast("R", lost.result)
+            again = _Again(lost.error)
+        except _Again as error:
+            again = error
+        except QueryTimeoutError as error:
+            # The server's own limit is set to the same moment.
+            if end is None or error.kind == "idle" or time.monotonic() < end:
+                raise
+            raise QueryTimeoutError("deadline", error.sqlstate) from before
+        before = again.error
+        if end is not None and time.monotonic() >= end:
+            raise QueryTimeoutError("deadline") from before
+        # A server that is away has run nothing: with a deadline it is waited for until then.
+        repeated += end is None or not isinstance(again.error, DatabaseUnavailableError)
+        if repeated > plan.retries:
+            raise again.error from None
+        attempt += 1
+        logger.info("unit of work is repeated: %s", type(again.error).__name__, extra={"attempt": attempt})
+        pause(_backoff(attempt, end))
 
 
 class _Again(Exception):  # noqa: N818
@@ -84,29 +104,52 @@ class _Again(Exception):  # noqa: N818
         self.error = error
 
 
-def _attempt(plan: Plan, session: Session, open_session: OpenSession, work: Callable[[Session], R], pause: Callable[[float], None]) -> R:
-    try:
-        xid = _claim(session, plan.key)
-        result = work(session)
-        session.flush()
-        xid = xid or session.scalar(_XID)
-    except BaseException as error:
-        _roll_back(session)
-        if (found := _sorted(error)) is error:
-            raise
-        raise found from None
+class _Unanswered(Exception):  # noqa: N818
+    """COMMIT was sent, and the connection broke before the reply."""
+
+    def __init__(self, xid: str, result: object, error: StemmaError) -> None:
+        self.xid = xid
+        self.result = result
+        self.error = error
+
+
+def _attempt(plan: Plan, open_session: OpenSession, work: Callable[[Session], R]) -> R:
+    with contextlib.ExitStack() as stack:
+        begun = session = None
+        try:
+            session = stack.enter_context(contextlib.closing(open_session()))
+            begun = session.begin()
+            xid = _claim(session, plan.key)
+            result = work(session)
+            session.flush()
+            xid = xid or session.scalar(_XID)
+        except BaseException as error:
+            # What the work has committed by itself must not be done twice.
+            is_whole = session is None or session.get_transaction() is begun
+            roll_back(session)
+            found = translate(error) if isinstance(error, _FOREIGN) else error
+            if is_whole and _is_passing(found):
+                raise _Again(cast("StemmaError", found)) from None
+            if found is error:
+                raise
+            raise found from None
+        _commit(session, xid, result)
+        return result
+
+
+def _commit(session: Session, xid: str | None, result: object) -> None:
     try:
         session.commit()
-    except (SQLAlchemyError, psycopg.Error) as error:
+    except _FOREIGN as error:
         found = translate(error)
-        _roll_back(session)
+        roll_back(session)
+        if isinstance(found, SerializationError):
+            raise _Again(found) from None
         if not isinstance(found, DatabaseUnavailableError):
-            raise _sorted(found) from None
+            raise found from None
         # Without a transaction id nothing was written, so there is nothing that could be lost.
-        if xid is None or _took_effect(plan, xid, open_session, pause):
-            return result
-        raise _Again(found) from None
-    return result
+        if xid is not None:
+            raise _Unanswered(xid, result, found) from None
 
 
 def _claim(session: Session, key: str | None) -> str | None:
@@ -119,44 +162,44 @@ def _claim(session: Session, key: str | None) -> str | None:
     return xid
 
 
-def _roll_back(session: Session) -> None:
-    # A connection that broke cannot roll back, and need not: the server did.
-    with contextlib.suppress(SQLAlchemyError, psycopg.Error):
-        session.rollback()
+def roll_back(session: Session | None) -> None:
+    """Roll back as far as it goes: a connection that broke cannot, and need not, because the server did."""
+    with contextlib.suppress(*_FOREIGN):
+        if session is not None:
+            session.rollback()
 
 
-def _sorted(error: BaseException) -> BaseException:
-    """Return an _Again around what is worth repeating, the translated error around the rest."""
-    found = translate(error) if isinstance(error, (SQLAlchemyError, psycopg.Error)) else error
-    if isinstance(found, (SerializationError, ConnectionLostError)):
-        return _Again(found)
-    if isinstance(found, DatabaseUnavailableError) and found.safe_to_retry:
-        return _Again(found)
-    return found
+def _is_passing(error: BaseException) -> bool:
+    """Return whether repeating the work may help."""
+    if isinstance(error, SerializationError | ConnectionLostError):
+        return True
+    return isinstance(error, DatabaseUnavailableError) and error.safe_to_retry
 
 
-def _took_effect(plan: Plan, xid: str, open_session: OpenSession, pause: Callable[[float], None]) -> bool:
+def _took_effect(xid: str, end: float | None, open_session: OpenSession, pause: Pause) -> bool:
     """
     Find out whether a transaction whose COMMIT was not answered took effect.
 
     The server may not have noticed yet that its client is gone: while the transaction is in progress, it is asked again.
     """
-    end = time.monotonic() + min(_SETTLE_S, plan.deadline_s or _SETTLE_S)
+    now = time.monotonic()
+    # A deadline that has passed leaves time for one look: not to know is worse than a moment more.
+    until = now + _SETTLE_S if end is None else max(end, now + _LAST_LOOK_S)
     attempt = 0
-    while time.monotonic() < end:
+    while (left := until - time.monotonic()) > 0:
         try:
-            with contextlib.closing(open_session(None)) as session:
+            with _deadlines.within(left), contextlib.closing(open_session()) as session:
                 status = session.scalar(_STATUS, {"xid": xid})
             if status in ("committed", "aborted"):
                 return bool(status == "committed")
-        except (SQLAlchemyError, psycopg.Error, StemmaError) as error:
+        except (*_FOREIGN, StemmaError) as error:
             logger.info("a lost COMMIT could not be settled yet: %s", type(error).__name__)
-        pause(_backoff(attempt, end))
+        pause(_backoff(attempt, until))
         attempt += 1
     raise CommitUnknownError(xid)
 
 
 def _backoff(attempt: int, end: float | None) -> float:
     """Return seconds to wait: 10 ms doubled each time up to a second, with jitter, never past the end."""
-    seconds = min(1.0, 0.01 * 2**attempt) * random.uniform(0.5, 1.5)  # noqa: S311
+    seconds = min(1.0, 0.01 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
     return float(seconds if end is None else max(0.0, min(seconds, end - time.monotonic())))

@@ -54,3 +54,21 @@ def explain(error: pydantic.ValidationError, noun: str) -> StemmaError:
         problems.append((field, message))
     field, message = problems[0]
     return ValidationError(message, field=field, details=tuple(text for _, text in problems))
+
+
+def checked_text(value: object, field: str) -> str:
+    """
+    Return a text that PostgreSQL can store.
+
+    Raises:
+        ValidationError: it is no ``str``, or holds U+0000 or a lone surrogate; ``field`` says which value.
+    """
+    if not isinstance(value, str):
+        raise ValidationError(f"{field} is not a text", field=field)
+    if "\0" in value:
+        raise ValidationError(f"{field} contains the character U+0000, which PostgreSQL cannot store in text", field=field)
+    try:
+        _ = value.isascii() or value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError(f"{field} contains half of a surrogate pair, which PostgreSQL cannot store in text", field=field) from None
+    return value

@@ -1,6 +1,7 @@
 """A database: its engines and pools, the sessions on it and their workspace, units of work with retries, health."""
 
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,9 @@ from stemmadb._engines import Engines
 from stemmadb._openings import Isolation, Opening
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl
-from stemmadb.errors import ConfigurationError, DatabaseUnavailableError, NotFoundError, PermissionDeniedError, StemmaError
+from stemmadb._workspace_ids import WorkspaceIds
+from stemmadb.data import checked_text
+from stemmadb.errors import CommitUnknownError, ConfigurationError, ConnectionLostError, PermissionDeniedError, StemmaError, ValidationError
 from stemmadb.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Database", "Isolation", "PoolStats"]
 
 R = TypeVar("R")
-
-_WORKSPACE_TTL_S = 60.0
-_FIND_WORKSPACE = text("SELECT id FROM stemma.workspaces WHERE slug = :slug AND deleted_at IS NULL")
-_CHECK_WORKSPACE = text("SELECT id FROM stemma.workspaces WHERE id = :id AND deleted_at IS NULL")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Database:
         self._direct_url = direct_url
         self._host = host
         self._engines: Engines | None = _engines.acquire(url, settings) if url is not None else None
-        self._workspaces: dict[str | UUID, tuple[UUID, float]] = {}
+        self._workspace_ids = WorkspaceIds()
 
     # ------------------------------------------------------------------------------------------------------- engines
 
@@ -112,6 +111,8 @@ class Database:
     @property
     def _own(self) -> Engines:
         if self._engines is None:
+            if self._host is not None:
+                raise ConfigurationError("this needs a Database made by connect(): the engine here belongs to the host")
             raise ConfigurationError("the Database is closed")
         return self._engines
 
@@ -132,13 +133,14 @@ class Database:
         Raises:
             NotFoundError: no live workspace of that name; nothing else was sent.
             ConflictError: and every other class of ``stemmadb.errors``, when COMMIT is refused.
+            CommitUnknownError: the connection broke at COMMIT; ``run`` finds out what came of it.
         """
         session = self._open(workspace, Opening(isolation=isolation, read_only=read_only))
         try:
             yield session
-            _commit(session)
+            _commit(session, read_only=read_only)
         except BaseException:
-            session.rollback()
+            _work.roll_back(session)
             raise
         finally:
             session.close()
@@ -149,14 +151,14 @@ class Database:
     ) -> AsyncIterator[AsyncSession]:
         """As ``session``, for an AsyncSession."""
         session = await _spawn(self._open_async, workspace, Opening(isolation=isolation, read_only=read_only))
-        try:
-            yield session
-            await _spawn(_commit, session.sync_session)
-        except BaseException:
-            await session.rollback()
-            raise
-        finally:
-            await session.close()
+        # Leaving this block closes the session, also when the task is cancelled once more meanwhile.
+        async with session:
+            try:
+                yield session
+                await _spawn(functools.partial(_commit, session.sync_session, read_only=read_only))
+            except BaseException:
+                await _spawn(_work.roll_back, session.sync_session)
+                raise
 
     def session_on(self, connection: Connection, workspace: UUID | None = None) -> Session:
         """Return a session on a connection that the caller began; what it commits is a savepoint there, for tests that roll back."""
@@ -173,9 +175,10 @@ class Database:
 
         Raises:
             PermissionDeniedError: the login was not granted stemma_maintenance.
+            ValidationError: the reason is empty; nothing was sent.
         """
-        if not reason.strip():
-            raise ConfigurationError("all_workspaces needs a reason: it is what the audit record says")
+        if not checked_text(reason, "reason").strip():
+            raise ValidationError("reason is what the audit record says", field="reason")
         engine = self._own.opened_by(self.engine, Opening(role="stemma_maintenance"))
         session = Session(bind=engine, expire_on_commit=False, info={"stemma": tenancy.AllWorkspaces(reason)})
         try:
@@ -187,7 +190,7 @@ class Database:
             yield session
             _commit(session)
         except BaseException:
-            session.rollback()
+            _work.roll_back(session)
             raise
         finally:
             session.close()
@@ -195,40 +198,23 @@ class Database:
     def _open(self, workspace: str | UUID | None, opening: Opening) -> Session:
         found = self._resolve(workspace)
         if self._host is not None:
-            return Session(bind=self.engine, expire_on_commit=False, info=_info(found))
+            return Session(bind=self.engine, expire_on_commit=False, info=_info(found) | tenancy.modes(opening))
         engine = self._own.opened_by(self._own.sync, _with_workspace(opening, found))
         return Session(bind=engine, expire_on_commit=False, info=_info(found))
 
     def _open_async(self, workspace: str | UUID | None, opening: Opening) -> AsyncSession:
         found = self._resolve(workspace, asynchronous=True)
         if self._host is not None:
-            return AsyncSession(bind=self.async_engine, expire_on_commit=False, info=_info(found))
+            return AsyncSession(bind=self.async_engine, expire_on_commit=False, info=_info(found) | tenancy.modes(opening))
         engine = self._own.opened_by(self._own.asynchronous.sync_engine, _with_workspace(opening, found))
         return AsyncSession(bind=AsyncEngine(engine), expire_on_commit=False, info=_info(found))
 
     def _resolve(self, workspace: str | UUID | None, *, asynchronous: bool = False) -> UUID | None:
-        """Find the id of a live workspace; remembered for 60 seconds, so that a session costs no look-up."""
-        wanted = workspace or tenancy.find_current_workspace() or self.workspace
+        """Return the id of the workspace that is meant: the given one, the context's, the Database's own, or none."""
+        wanted = tenancy.nearest(self.workspace) if workspace is None else workspace
         if wanted is None:
             return None
-        if isinstance(wanted, str):
-            wanted = tenancy.as_id(wanted) or wanted
-        known = self._workspaces.get(wanted)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
-        engine = self.async_engine.sync_engine if asynchronous else self.engine
-        statement, parameters = (_CHECK_WORKSPACE, {"id": wanted}) if isinstance(wanted, UUID) else (_FIND_WORKSPACE, {"slug": wanted})
-        try:
-            with engine.connect() as connection:
-                found = connection.scalar(statement, parameters)
-        except StemmaError:
-            raise
-        except Exception as error:
-            raise translate(error) from None
-        if found is None:
-            raise NotFoundError("Workspace", wanted)
-        self._workspaces[wanted] = found, time.monotonic() + _WORKSPACE_TTL_S
-        return UUID(str(found))
+        return self._workspace_ids.resolve(wanted, self.async_engine.sync_engine if asynchronous else self.engine)
 
     # ------------------------------------------------------------------------------------------------- units of work
 
@@ -248,12 +234,15 @@ class Database:
         Run ``fn(session, *args, **kwargs)`` as one unit of work, with retries.
 
         Repeated after a serialization failure, a deadlock, and a connection that broke before COMMIT; never after COMMIT was sent unless
-        the server says that it was rolled back. The function may run several times: it must have no effect outside the database.
+        the server says that it was rolled back, and never when the function committed by itself. It may run several times: it must have
+        no effect outside the database.
 
         Args:
             fn: the work.
             retries: how many repetitions at most, with growing pauses.
-            deadline_s: seconds after which nothing is repeated any more; also bounds each statement. None: no limit.
+            deadline_s: seconds after which nothing is waited for any more, whatever it is: a free connection, a reply, a server that is
+                away, which alone is waited for beyond ``retries``. Its connections are given up then. Making one may take 2 seconds
+                beyond. None: no limit.
             idempotency_key: a name for this work, kept for 7 days in its own transaction.
 
         Returns:
@@ -261,13 +250,14 @@ class Database:
 
         Raises:
             SerializationError: the retries were not enough.
+            QueryTimeoutError: the deadline passed, kind "deadline"; nothing was stored.
             ConflictError: work of that idempotency key was done before; nothing was run.
             CommitUnknownError: the reply to COMMIT was lost, and the server could not be asked.
         """
         plan = _work.Plan(retries, deadline_s, idempotency_key)
 
-        def open_session(timeout_ms: int | None) -> Session:
-            return self._open(workspace, Opening(isolation=isolation, timeout_ms=timeout_ms))
+        def open_session() -> Session:
+            return self._open(workspace, Opening(isolation=isolation))
 
         return _work.run(plan, open_session, lambda session: fn(session, *args, **kwargs), time.sleep)
 
@@ -289,8 +279,8 @@ class Database:
         plan = _work.Plan(retries, deadline_s, idempotency_key)
         opened: dict[Session, AsyncSession] = {}
 
-        def open_session(timeout_ms: int | None) -> Session:
-            session = self._open_async(workspace, Opening(isolation=isolation, timeout_ms=timeout_ms))
+        def open_session() -> Session:
+            session = self._open_async(workspace, Opening(isolation=isolation))
             opened.clear()
             opened[session.sync_session] = session
             return session.sync_session
@@ -317,26 +307,16 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: it did not in time. A wrong password or an unknown database is not waited for.
+            ValidationError: ``timeout`` is no timedelta.
         """
-        end = time.monotonic() + timeout.total_seconds()
-        pause = 0.05
-        while True:
-            try:
-                with self.engine.connect():
-                    return
-            except StemmaError as error:
-                if not isinstance(error, DatabaseUnavailableError) or time.monotonic() + pause > end:
-                    raise
-            except Exception as error:
-                found = translate(error)
-                if not isinstance(found, DatabaseUnavailableError) or time.monotonic() + pause > end:
-                    raise found from None
-            time.sleep(pause)
-            pause = min(pause * 1.6, 1.0)
+        from stemmadb import _health
+
+        _health.wait_until_ready(self, timeout)
 
     def pool_stats(self) -> PoolStats:
         """Return how many connections are open and in use."""
-        pools = [pool for pool in (self._engines.pools() if self._engines else [self.engine.pool]) if isinstance(pool, QueuePool)]
+        host = self._host.sync_engine if isinstance(self._host, AsyncEngine) else self._host
+        pools = [pool for pool in (self._own.pools() if host is None else [host.pool]) if isinstance(pool, QueuePool)]
         size = self._engines.pool_size if self._engines else sum(pool.size() for pool in pools)
         in_use = sum(pool.checkedout() for pool in pools)
         return PoolStats(size=size, open=in_use + sum(pool.checkedin() for pool in pools), in_use=in_use)
@@ -378,13 +358,16 @@ async def _spawn(fn: Callable[..., R], *args: Any) -> R:
     return await spawn(fn, *args)
 
 
-def _commit(session: Session) -> None:
+def _commit(session: Session, *, read_only: bool = False) -> None:
     try:
         session.commit()
     except StemmaError:
         raise
     except Exception as error:
-        raise translate(error) from None
+        found = translate(error)
+        if isinstance(found, ConnectionLostError) and not found.safe_to_retry and not read_only:
+            raise CommitUnknownError from None
+        raise found from None
 
 
 def _info(workspace_id: UUID | None) -> dict[Any, Any]:

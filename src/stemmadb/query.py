@@ -47,9 +47,9 @@ def tenant_query(fn: Callable[Concatenate[Session, P], R], /) -> Callable[Concat
 
 def _wrap(fn: Callable[Concatenate[Session, P], R], *, tenant: bool) -> Callable[Concatenate[Session, P], R]:
     def answer(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if tenant:
-            tenancy.require(session, _name_of(made))
         try:
+            if tenant:
+                tenancy.require(session, _name_of(made))
             return fn(session, *args, **kwargs)
         except _FOREIGN as error:
             # Their texts hold parameters and rows, secrets among them: the cause is not printed with ours.
@@ -57,7 +57,8 @@ def _wrap(fn: Callable[Concatenate[Session, P], R], *, tenant: bool) -> Callable
 
     def stream(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         if tenant:
-            tenancy.require(session, _name_of(made))
+            with translated():
+                tenancy.require(session, _name_of(made))
         return _stream(cast("Iterator[Any]", fn(session, *args, **kwargs)))
 
     made: Any = functools.wraps(fn)(stream if inspect.isgeneratorfunction(fn) else answer)
@@ -177,7 +178,7 @@ class RowStatement(_Statement):
     def _execute(self, session: Session, parameters: dict[str, Any]) -> CursorResult[Any]:
         filled = self._parameters(session, parameters)
         # On the connection: what a session does around statements is about entities, and costs half as much as the statement itself.
-        return session.connection().execute(self.text, filled)
+        return tenancy.connection_of(session).execute(self.text, filled)
 
 
 class EntityStatement(_Statement, Generic[E]):

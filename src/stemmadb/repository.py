@@ -52,8 +52,8 @@ def _query(method: Callable[Concatenate[S, Session, P], R]) -> Callable[Concaten
 
     @functools.wraps(method)
     def wrapped(self: S, session: Session, *args: P.args, **kwargs: P.kwargs) -> R:
-        guard(session, self.entity, f"Repository({self.entity.__name__}).{method.__name__}")
         with translated():
+            guard(session, self.entity, f"Repository({self.entity.__name__}).{method.__name__}")
             return method(self, session, *args, **kwargs)
 
     return cast("Callable[Concatenate[S, Session, P], R]", wrapped)

@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     def _pool_bounds(self) -> Self:
         if "pool_min" not in self.model_fields_set:
             # Whoever only says how many there are at most need not know how many are kept by default.
-            self.__dict__["pool_min"] = min(self.pool_min, self.pool_max)
+            object.__setattr__(self, "pool_min", min(self.pool_min, self.pool_max))
         if self.pool_min > self.pool_max:
             message = f"DATABASE_POOL_MIN ({self.pool_min}) is above DATABASE_POOL_MAX ({self.pool_max})"
             raise ValueError(message)

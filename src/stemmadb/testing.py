@@ -210,13 +210,9 @@ def _close(db: Database) -> None:
 
 
 def _close_async_connections(db: Database) -> None:
-    """Close the idle connections of the async pool: the event loop that opened them is gone, and so is the pool that held them."""
-    engines = db._engines
-    made = engines._async if engines is not None else None
-    if made is not None:
-        from stemmadb import _engines
-
-        _engines._close_idle(made.sync_engine.pool)
+    """Close the idle connections of async pools: the event loop that opened them is gone, and so is whoever would use them."""
+    if db._engines is not None:
+        db._engines.close_idle_async()
 
 
 # ----------------------------------------------------------------------------------------------------------------- helpers

@@ -3,14 +3,16 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, delete, exists, func, insert, select, text, update
+from sqlalchemy import Engine, delete, exists, func, insert, literal, select, text, union_all, update
 from sqlalchemy.orm import Session, aliased
 
 from stemmadb import connect, tenancy, use
+from stemmadb.accounts.entities import User
 from stemmadb.database import Database
 from stemmadb.errors import NotFoundError, StemmaError, TenantViolationError, WorkspaceNotSetError
 from stemmadb.evaluation import definitions
@@ -18,6 +20,7 @@ from stemmadb.evaluation.data import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
 from stemmadb.testing import count_queries, make_workspace
+from stemmadb.workspaces.entities import Workspace
 
 CONTENT = DefinitionContent(preamble="", template="t")
 
@@ -63,6 +66,51 @@ def test_context_is_a_decorator() -> None:
         return tenancy.current_workspace()
 
     assert inside() == "lab"
+    assert tenancy.find_current_workspace() is None
+
+
+@pytest.mark.offline
+@pytest.mark.requirement("TN-031")
+async def test_context_decorates_coroutine_functions() -> None:
+    """It holds to the last await, for calls side by side, and not for the code between."""
+
+    @tenancy.workspace("lab")
+    async def inside(depth: int) -> list[object]:
+        seen: list[object] = [tenancy.find_current_workspace()]
+        await asyncio.sleep(0)
+        if depth:
+            seen += await inside(depth - 1)
+        with tenancy.workspace("other"):
+            await asyncio.sleep(0)
+        return [*seen, tenancy.find_current_workspace()]
+
+    calls = [asyncio.create_task(inside(2)) for _ in range(20)]
+    assert tenancy.find_current_workspace() is None
+    assert {name for seen in await asyncio.gather(*calls) for name in seen} == {"lab"}
+    assert tenancy.find_current_workspace() is None
+
+
+@pytest.mark.offline
+def test_context_does_not_decorate_what_yields() -> None:
+    """Its body would run in the workspace of whoever iterates: TypeError where it is written."""
+
+    def rows() -> Iterator[int]:
+        yield 1
+
+    async def more_rows() -> AsyncIterator[int]:
+        yield 1
+
+    for fn in (rows, more_rows):
+        with pytest.raises(TypeError, match="rows yields"):
+            tenancy.workspace("lab")(fn)
+
+
+@pytest.mark.offline
+def test_a_context_can_be_entered_again() -> None:
+    """One object, nested in itself."""
+    context = tenancy.workspace("lab")
+    with context, context:
+        assert tenancy.current_workspace() == "lab"
     assert tenancy.find_current_workspace() is None
 
 
@@ -168,6 +216,44 @@ def test_statements_see_one_workspace(committed_db: Database, pair: tuple[UUID, 
         assert session.execute(text("DELETE FROM stemma.definitions")).rowcount == 0
     with committed_db.session(workspace=ours) as session:
         assert definitions.get(session, row).message is None
+
+
+@pytest.mark.requirement("TN-032", "TN-034", "TN-042")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        lambda other: select(Definition).from_statement(union_all(select(Definition), select(other))),
+        lambda other: union_all(select(Definition.id), select(other.id)),
+        lambda other: select(select(Definition.id).cte("c").c.id),
+        lambda other: select(select(Definition).subquery().c.id),
+        lambda other: select(User.id).where(exists(select(Definition.id).where(Definition.name == "one"))),
+        lambda other: select(select(Definition.name).limit(1).scalar_subquery()).where(
+            literal(1) == select(func.count(other.id)).scalar_subquery()
+        ),
+        lambda other: select(Workspace.id).join(Definition, Definition.workspace_id == Workspace.id),
+        lambda other: insert(User).from_select(["email", "name"], select(literal("x@example.com"), Definition.name)).returning(User.id),
+        lambda other: update(Workspace).where(Workspace.id == Definition.workspace_id).values(description="x").returning(Definition.id),
+        lambda other: update(Workspace).where(Workspace.id == other.workspace_id).values(description="x").returning(other.id),
+        lambda other: update(Workspace).where(Workspace.id.in_(select(Definition.workspace_id))).values(name="x").returning(Workspace.id),
+        lambda other: update(Definition).where(Definition.id == other.id).values(message="x").returning(other.id),
+        lambda other: delete(User).where(User.name == Definition.name).returning(User.id),
+        lambda other: delete(Definition).where(Definition.id.in_(select(other.id))).returning(Definition.id),
+    ],
+)
+def test_the_first_line_holds_alone(
+    committed_db: Database, pair: tuple[UUID, UUID, UUID], owner: Engine, statement: Callable[[Any], Any]
+) -> None:
+    """Without policies, as under a login that they do not hold, statements of entities still see one workspace, wherever it is named."""
+    with owner.begin() as connection:
+        connection.execute(text("ALTER TABLE stemma.definitions DISABLE ROW LEVEL SECURITY"))
+    ours, theirs, _ = pair
+    with committed_db.session(theirs) as session:
+        assert session.scalar(text("SELECT count(*) FROM stemma.definitions")) == 1
+        found = session.execute(statement(aliased(Definition)), execution_options={"synchronize_session": False})
+        assert found.all() == []
+    with committed_db.session() as session, pytest.raises(Exception) as caught:
+        session.execute(statement(aliased(Definition)), execution_options={"synchronize_session": False})
+    assert isinstance(getattr(caught.value, "orig", None) or caught.value, WorkspaceNotSetError)
 
 
 @pytest.mark.requirement("TN-035")

@@ -1,5 +1,6 @@
 """db.run: what failed for a reason that passes is repeated, what was committed never is."""
 
+import math
 import random
 import threading
 from uuid import uuid4
@@ -11,10 +12,11 @@ from sqlalchemy.orm import Session
 from tests.chaos import DROP, SWALLOW, ChaosProxy
 
 from stemmadb import connect
+from stemmadb._work import _backoff
 from stemmadb.accounts import users
 from stemmadb.database import Database
 from stemmadb.errors import ConflictError, ConnectionLostError, NotFoundError, QueryTimeoutError, SerializationError, ValidationError
-from stemmadb.testing import run_together
+from stemmadb.testing import count_queries, run_together
 
 COUNT = text("SELECT failed_login_count FROM stemma.users WHERE id = :id")
 SET = text("UPDATE stemma.users SET failed_login_count = :count WHERE id = :id")
@@ -199,9 +201,39 @@ def test_a_deadline_bounds_statements_and_repetitions(committed_db: Database) ->
         committed_db.run(lambda session: session.execute(text("SELECT pg_sleep(30)")), deadline_s=0.2)
 
 
-@pytest.mark.parametrize("options", [{"retries": -1}, {"deadline_s": 0}, {"idempotency_key": " "}, {"idempotency_key": "x" * 201}])
+def test_work_that_committed_by_itself_is_not_repeated(committed_db: Database, counter: dict[str, object]) -> None:
+    """A function that breaks the rule is not run twice: the caller is told of the lost connection, and what it stored is there once."""
+    runs = []
+
+    def commit_and_die(session: Session) -> None:
+        runs.append(increment(session, counter))
+        session.commit()
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(ConnectionLostError):
+        committed_db.run(commit_and_die)
+    assert len(runs) == 1
+    assert value(committed_db, counter) == 1
+
+
+@pytest.mark.offline
+def test_pauses_stay_below_two_seconds() -> None:
+    """However often work was repeated."""
+    assert all(0 < _backoff(attempt, None) < 2 for attempt in (0, 1, 10, 100, 5000))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"retries": wrong} for wrong in (-1, True, 1.5, "3", None)),
+        *({"deadline_s": wrong} for wrong in (0, -1, math.nan, math.inf, 1e12, "1", True)),
+        *({"idempotency_key": wrong} for wrong in (" ", "", "x" * 201, 5, b"x", "a\0b", "\ud800")),
+    ],
+    ids=repr,
+)
 def test_options_are_checked_before_anything_is_sent(db: Database, options: dict[str, object]) -> None:
     """A malformed option is a ValidationError that names it."""
-    with pytest.raises(ValidationError) as caught:
+    with count_queries() as sent, pytest.raises(ValidationError) as caught:
         db.run(lambda _: None, **options)  # type: ignore[arg-type]
     assert caught.value.field in options
+    assert sent.count == 0

@@ -7,9 +7,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stemmadb import tenancy
 from stemmadb._console import AsJson, Url, open_database, output
 from stemmadb.accounts import api_keys, users
 from stemmadb.accounts.entities import ApiKey, User
+from stemmadb.workspaces import workspaces
 
 users_app: Final = typer.Typer(no_args_is_help=True, help="People and services.")
 keys_app: Final = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -84,13 +86,15 @@ def issue_key(
     name: Annotated[str, typer.Argument(help="what it is for")],
     url: Url = None,
     scope: Annotated[list[str] | None, typer.Option("--scope", help="domain:action or domain:*; may be repeated.")] = None,
-    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="id of the workspace that it opens.")] = None,
+    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="Slug or id of the workspace that it opens.")] = None,
     days: Annotated[int, typer.Option("--days", min=1, help="How long it holds.")] = 365,
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and print its token, this once."""
     with open_database(url) as db, db.session() as session:
         owner = users.get_by_email(session, user) if "@" in user else users.get(session, user)
+        if workspace is not None and tenancy.as_id(workspace) is None:
+            workspace = str(workspaces.get_by_slug(session, workspace).id)
         issued = api_keys.issue(session, owner.id, name, workspace_id=workspace, scopes=scope or (), expires_in=timedelta(days=days))
         row = {**_key(issued.key), "token": issued.token.get_secret_value()}
     output(row, as_json, lambda: print(row["token"]))

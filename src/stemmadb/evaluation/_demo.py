@@ -50,7 +50,9 @@ def _seed(db: Database, console: Console) -> seeding.SeedReport:
 
 def _show_tree(session: Session, console: Console) -> None:
     console.print("\n[bold]The tree of versions[/bold]")
-    console.print(drawn(definitions.tree(session, sample_id(session, ROOT))))
+    root = sample_id(session, ROOT)
+    console.print(drawn(definitions.tree(session, root)))
+    console.print(f"[dim]again: stemmadb tree {root} --workspace {WORKSPACE}[/dim]")
     leaf = definitions.get(session, sample_id(session, LEAF))
     line = definitions.ancestors(session, leaf.id)
     console.print(f"\n[bold]The ancestors of “{leaf.name}: {leaf.message}”, root first[/bold]")

@@ -63,6 +63,7 @@ def _members(session: Session, ids: dict[str, UUID]) -> None:
     ids["user"] = second
     for statement in _APPROVALS:
         session.execute(text(statement), {"user_id": second})
+    ids["item"] = _scalar(session, _PENDING, ids)
 
 
 def _definitions(session: Session, ids: dict[str, UUID], slug: str) -> None:
@@ -119,6 +120,7 @@ _APPROVALS = (
     VALUES ('run', 'Run it', 'APPROVED', now(), :user_id, :user_id, :user_id)
     """,
 )
+_PENDING = "INSERT INTO stemma.approval_items (type, title) VALUES ('run', 'Run it again') RETURNING id"
 _EXPERIMENT = """
     INSERT INTO stemma.experiments (name, analysis_plan, created_by_id)
     VALUES ('An experiment', '{"schema_version": 1}', :user) RETURNING id

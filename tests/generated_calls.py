@@ -31,6 +31,7 @@ _DEFINITIONS = ("parent", "ancestor", "a", "b", "ours", "theirs", "good", "bad",
 _KINDS = {
     **dict.fromkeys(_DEFINITIONS, "definition"),
     **dict.fromkeys(("baseline_run", "comparison_run"), "run"),
+    **dict.fromkeys(("assigned_to", "decided_by"), "user"),
     "root_definition": "root",
 }
 # The row of the kind with which a function can do something.
@@ -39,7 +40,7 @@ _STATES = {
     **{name: {"scenario": "claimed_scenario"} for name in ("complete_slot", "record_outcomes")},
 }
 # Users belong to no workspace.
-_GLOBAL = ("created_by", "by_user", "invited_by", "annotator_user", "moved_by")
+_GLOBAL = ("created_by", "by_user", "invited_by", "annotator_user", "moved_by", "requested_by")
 # Given wherever it is asked for: without it nothing would be sent.
 _GIVEN: dict[str, Any] = {"percentage": 50.0}
 _ONE_ROW: dict[Any, str] = {SlotClaim: "claim", SlotKey: "slot"}

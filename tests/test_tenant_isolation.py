@@ -96,8 +96,13 @@ def hold(neighbours: Neighbours, session: Session) -> None:
 _HELD: list[tuple[type[Any], str]] = [(Definition, "definition"), (Scenario, "scenario"), (Run, "run"), (Transcript, "transcript")]
 
 
-# Any worker may claim.
-_FREE = {"evaluation.runs.claim_slots(worker)"}
+# Any worker may claim, and any user may have to do with an approval: who may is the application's rule.
+_FREE = {
+    "evaluation.runs.claim_slots(worker)",
+    "workspaces.approvals.assign(user_id)",
+    "workspaces.approvals.claim_next(user_id)",
+    "workspaces.approvals.decide(decided_by_id)",
+}
 
 
 def test_the_calls_would_find_our_own(neighbours: Neighbours) -> None:

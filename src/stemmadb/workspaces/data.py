@@ -1,16 +1,17 @@
 """What the functions of this pack take and give besides entities and documents."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from stemmadb.data import DataObject
-from stemmadb.entity import NotBlank
+from stemmadb.entity import Id, NotBlank
 from stemmadb.workspaces._slugs import checked_slug
-from stemmadb.workspaces.documents import WorkspaceSettings
+from stemmadb.workspaces.documents import ApprovalPayload, WorkspaceSettings
 from stemmadb.workspaces.entities import Workspace
-from stemmadb.workspaces.vocabularies import WorkspaceRole
+from stemmadb.workspaces.vocabularies import ApprovalPriority, WorkspaceRole
 
 # --------------------------------------------------------------------------------------------------------------- workspaces
 
@@ -34,3 +35,24 @@ class WorkspaceWithRole:
 
     workspace: Workspace
     role: WorkspaceRole
+
+
+# ---------------------------------------------------------------------------------------------------------------- approvals
+
+
+class ApprovalCreate(DataObject):
+    """Something that is to be decided."""
+
+    noun: ClassVar[str] = "ApprovalItem"
+
+    type: NotBlank
+    """What it is, in the application's words: ``content.publish``."""
+    title: NotBlank
+    description: str | None = None
+    payload: ApprovalPayload = ApprovalPayload()
+    priority: ApprovalPriority = ApprovalPriority.NORMAL
+    confidence_score: Decimal | None = Field(default=None, ge=0, le=100, max_digits=5, decimal_places=2)
+    """How sure the proposer is, 0 to 100."""
+    due_at: AwareDatetime | None = None
+    """After this it expires; None for never."""
+    requested_by_id: Id | None = None

@@ -49,8 +49,9 @@ class Loader(Generic[E]):
 
     def is_alone(self, session: Session) -> bool:
         """Whether a statement of the caller's may be executed without SQLAlchemy's own loading: no event listener waits for it."""
-        # One of them is ours, which narrows statements to the workspace.
-        return not self.is_watched(session) and len(session.dispatch.do_orm_execute) == 1
+        listeners: Any = session.dispatch.do_orm_execute
+        # Our own look at what is written, and narrow what is read to the workspace, which such a statement is by itself.
+        return not self.is_watched(session) and all(_is_ours(listener) for listener in listeners)
 
     def is_watched(self, session: Session) -> bool:
         """Whether the application has event listeners that only SQLAlchemy's own loading calls."""
@@ -64,7 +65,7 @@ class Loader(Generic[E]):
 
         Args:
             session: what they are attached to. An object that it has already stands for its row.
-            rows: what was fetched. Rows without a key, as outer joins have them, are left out.
+            rows: what was fetched; what stands behind the columns is passed over. Rows without a key, as of outer joins, are left out.
             fresh: whether objects that the session has already take the values of their rows; not those with unflushed changes.
         """
         held = session.identity_map
@@ -84,7 +85,7 @@ class Loader(Generic[E]):
                 instance = entity.__new__(entity)
                 values = instance.__dict__
                 values[manager.STATE_ATTR] = state = InstanceState(instance, manager)
-                values.update(zip(names, row, strict=True))
+                values.update(zip(names, row, strict=False))
                 state.key = key
                 state.session_id = session_id
                 add(state, key)
@@ -102,14 +103,14 @@ class Loader(Generic[E]):
         for name, witness in self._deferred:
             if name in values and not self._is_unchanged(values, row, witness):
                 del values[name]
-        values.update(zip(self._names, row, strict=True))
+        values.update(zip(self._names, row, strict=False))
         state._commit(values, self._names)
 
     def _is_unchanged(self, values: dict[str, Any], row: Sequence[Any], witness: int | None) -> bool:
         """Return whether a deferred column still has the value that was loaded: by its hash, or else because nothing in the row changed."""
         if witness is not None:
             return bool(values.get(self._names[witness]) == row[witness])
-        return all(values.get(name) == value for name, value in zip(self._names, row, strict=True))
+        return all(values.get(name) == value for name, value in zip(self._names, row, strict=False))
 
     def _complete(self, instance: Any, row: Sequence[Any]) -> None:
         """Give an object the values that it lacks, because they were expired or never loaded."""
@@ -117,6 +118,10 @@ class Loader(Generic[E]):
         values = state.dict
         if values.keys() >= self._every_name:
             return
-        missing = {name: value for name, value in zip(self._names, row, strict=True) if name not in values}
+        missing = {name: value for name, value in zip(self._names, row, strict=False) if name not in values}
         values.update(missing)
         state._commit(values, missing)
+
+
+def _is_ours(listener: Any) -> bool:
+    return str(getattr(listener, "__module__", "")).startswith("stemmadb.")

@@ -171,10 +171,9 @@ class _Shape:
         statement = self._page(after, total=total, loader=loader)
         given = parameters if self._everything else {**parameters, tenancy.SCOPE: tenancy.workspace_of(session)}
         rows = session.connection(bind_arguments={"mapper": loader.entity}).execute(statement, given).all()
-        width = len(loader.attributes)
-        plain = [row[:width] for row in rows] if rows and len(rows[0]) > width else rows
-        places = self._places or range(width, width + len(self.terms))
-        return loader.load(session, plain, fresh=False), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
+        behind = len(loader.attributes)
+        places = self._places or range(behind, behind + len(self.terms))
+        return loader.load(session, rows, fresh=False), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
 
     def _page(self, after: Sequence[Any] | None, *, total: bool, loader: Loader[Any] | None = None) -> Select[Any]:
         """Return the statement of a page; for a loader, of its columns. Of the cursor's values it only matters which are NULL."""

@@ -10,6 +10,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.exc import StaleDataError
 
+from stemmadb._instances import Loader
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation.definitions import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent
@@ -143,6 +144,18 @@ def test_a_row_without_a_key_is_no_entity(session: Session, made: UUID) -> None:
     assert OUTER.all(session, id=None) == []
     assert OUTER.one_or_none(session, id=None) is None
     assert OUTER.one_or_none(session, id=made) is not None
+
+
+def test_only_listeners_of_the_application_change_the_way(session: Session) -> None:
+    """What the library itself listens for does not bring its own statements to SQLAlchemy's loading, which takes as long again."""
+    import stemmadb.documents
+    import stemmadb.repository  # noqa: F401
+
+    loader = Loader(Definition, [column for column in Definition.__table__.columns if column.key != "content"])
+    assert loader.is_alone(session)
+    event.listen(session, "do_orm_execute", lambda _execution: None)
+    assert not loader.is_alone(session)
+    assert not loader.is_watched(session)
 
 
 def test_listeners_of_the_application_are_called(session: Session, made: UUID) -> None:

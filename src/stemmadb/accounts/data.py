@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import SecretStr, StringConstraints
+from pydantic import AwareDatetime, SecretStr, StringConstraints
 
 from stemmadb.accounts._emails import Email
-from stemmadb.accounts.entities import ApiKey, Role, User, UserSession
+from stemmadb.accounts.documents import OAuthProfile
+from stemmadb.accounts.entities import ApiKey, MfaSettings, Role, User, UserSession
 from stemmadb.data import DataObject
 
 PersonName = Annotated[str, StringConstraints(max_length=200)]
@@ -38,6 +39,41 @@ class UserUpdate(DataObject):
     first_name: PersonName | None = None
     last_name: PersonName | None = None
     phone: PersonName | None = None
+
+
+class OAuthLink(DataObject):
+    """An identity at a provider, as the provider gave it."""
+
+    noun: ClassVar[str] = "OAuthAccount"
+
+    provider: Annotated[str, StringConstraints(min_length=1, max_length=200, to_lower=True)]
+    """``google``, ``github``; stored in lower case."""
+    provider_account_id: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """What the provider calls the user."""
+    email: str | None = None
+    """Not confirmed by us."""
+    access_token: SecretStr | None = None
+    refresh_token: SecretStr | None = None
+    token_type: str | None = None
+    scope: str | None = None
+    token_expires_at: AwareDatetime | None = None
+    profile: OAuthProfile = OAuthProfile()
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthTokens:
+    """The tokens of an identity, decrypted; None for one that the provider did not give."""
+
+    access_token: SecretStr | None
+    refresh_token: SecretStr | None
+
+
+@dataclass(frozen=True, slots=True)
+class TwoFactorSetup:
+    """A second factor that was enabled, and its backup codes, which are shown this once."""
+
+    settings: MfaSettings
+    backup_codes: list[SecretStr]
 
 
 @dataclass(frozen=True, slots=True)

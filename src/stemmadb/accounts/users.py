@@ -12,10 +12,21 @@ from stemmadb.accounts import _passwords
 from stemmadb.accounts._credentials import is_locked_out, record_failed_login, record_successful_login, set_password, verify_password
 from stemmadb.accounts._emails import normalize_email
 from stemmadb.accounts._grants import assign
+from stemmadb.accounts._oauth import find_by_oauth, get_oauth_tokens, link_oauth, list_oauth, unlink_oauth
 from stemmadb.accounts._passwords import is_acceptable
+from stemmadb.accounts._two_factor import consume_backup_code, disable_two_factor, enable_two_factor, get_two_factor_secret
 from stemmadb.accounts._user_ends import purge, reinstate, restore, soft_delete, suspend
 from stemmadb.accounts._verification import consume_password_reset, create_email_verification, create_password_reset, verify_email
-from stemmadb.accounts.data import IssuedToken, Registration, UserRegistration, UserUpdate, UserWithRoles
+from stemmadb.accounts.data import (
+    IssuedToken,
+    OAuthLink,
+    OAuthTokens,
+    Registration,
+    TwoFactorSetup,
+    UserRegistration,
+    UserUpdate,
+    UserWithRoles,
+)
 from stemmadb.accounts.entities import Permission, Role, RolePermission, User, UserPermission, UserRole
 from stemmadb.accounts.vocabularies import UserStatus
 from stemmadb.entity import Id, parse_id
@@ -29,6 +40,9 @@ __all__ = [
     "UserWithRoles",
     "Registration",
     "IssuedToken",
+    "OAuthLink",
+    "OAuthTokens",
+    "TwoFactorSetup",
     "create",
     "register",
     "get",
@@ -52,6 +66,15 @@ __all__ = [
     "verify_email",
     "create_password_reset",
     "consume_password_reset",
+    "enable_two_factor",
+    "get_two_factor_secret",
+    "disable_two_factor",
+    "consume_backup_code",
+    "link_oauth",
+    "find_by_oauth",
+    "list_oauth",
+    "get_oauth_tokens",
+    "unlink_oauth",
 ]
 
 logger: Final = logging.getLogger(__name__)

@@ -9,6 +9,9 @@ __all__ = [
     "UserWithRoles",
     "Registration",
     "IssuedToken",
+    "OAuthLink",
+    "OAuthTokens",
+    "TwoFactorSetup",
     "create",
     "register",
     "get",
@@ -32,6 +35,15 @@ __all__ = [
     "verify_email",
     "create_password_reset",
     "consume_password_reset",
+    "enable_two_factor",
+    "get_two_factor_secret",
+    "disable_two_factor",
+    "consume_backup_code",
+    "link_oauth",
+    "find_by_oauth",
+    "list_oauth",
+    "get_oauth_tokens",
+    "unlink_oauth",
 ]
 
 UserRegistration = _sync.UserRegistration
@@ -39,6 +51,9 @@ UserUpdate = _sync.UserUpdate
 UserWithRoles = _sync.UserWithRoles
 Registration = _sync.Registration
 IssuedToken = _sync.IssuedToken
+OAuthLink = _sync.OAuthLink
+OAuthTokens = _sync.OAuthTokens
+TwoFactorSetup = _sync.TwoFactorSetup
 create = twin(_sync.create)
 register = twin(_sync.register)
 get = twin(_sync.get)
@@ -62,3 +77,12 @@ create_email_verification = twin(_sync.create_email_verification)
 verify_email = twin(_sync.verify_email)
 create_password_reset = twin(_sync.create_password_reset)
 consume_password_reset = twin(_sync.consume_password_reset)
+enable_two_factor = twin(_sync.enable_two_factor)
+get_two_factor_secret = twin(_sync.get_two_factor_secret)
+disable_two_factor = twin(_sync.disable_two_factor)
+consume_backup_code = twin(_sync.consume_backup_code)
+link_oauth = twin(_sync.link_oauth)
+find_by_oauth = twin(_sync.find_by_oauth)
+list_oauth = twin(_sync.list_oauth)
+get_oauth_tokens = twin(_sync.get_oauth_tokens)
+unlink_oauth = twin(_sync.unlink_oauth)

@@ -14,10 +14,10 @@ from benchmarks.harness import OURS, Case, Effort, Measurement, measure
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import as_json, environment, heading, tables
 
-JOBS = ("read", "insert", "update", "ancestry", "page", "outcomes", "documents", "tenancy")
+JOBS = ("read", "insert", "update", "ancestry", "page", "outcomes", "documents", "tenancy", "pool")
 
-# They read no table.
-_SIZELESS = ("documents",)
+# For these the size of the tables is no matter.
+_SIZELESS = ("documents", "pool")
 
 
 class _Slow(logging.Handler):

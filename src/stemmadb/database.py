@@ -20,7 +20,7 @@ from stemmadb import _engines, _work, tenancy
 from stemmadb._engines import Engines
 from stemmadb._openings import Isolation, Opening
 from stemmadb._sqlstates import translate
-from stemmadb._urls import ParsedUrl
+from stemmadb._urls import ParsedUrl, masked
 from stemmadb._workspace_ids import WorkspaceIds
 from stemmadb.data import checked_text
 from stemmadb.errors import CommitUnknownError, ConfigurationError, ConnectionLostError, PermissionDeniedError, StemmaError, ValidationError
@@ -339,7 +339,7 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        where = "closed" if self._engines is None and self._host is None else self.url.render_as_string(hide_password=True)
+        where = "closed" if self._engines is None and self._host is None else masked(self.url)
         return f"Database({where!r}, workspace={self.workspace!r})"
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL
 
-from stemmadb._urls import parse_url
+from stemmadb._urls import masked, parse_url, read_url
 from stemmadb.errors import ConfigurationError
 
 __all__ = ["Settings", "load_settings", "SecretBytes", "KeyRing"]
@@ -79,14 +80,24 @@ def _parse_versions(value: object) -> object:
 
 
 def _parse_url(value: object) -> object:
+    if not isinstance(value, str | URL):
+        return value
     try:
-        return parse_url(value).url if isinstance(value, str) else value
+        parse_url(value)
+        # With the parameters that libpq does not know: what they say is asked for by whoever connects.
+        return read_url(value)
     except ConfigurationError as error:
         # As pydantic knows it, so that the message names the variable.
         raise ValueError(str(error)) from None
 
 
+def _parse_direct_url(value: object) -> object:
+    found = _parse_url(value)
+    return parse_url(found).url if isinstance(found, URL) else found
+
+
 _Url = Annotated[URL | None, BeforeValidator(_parse_url)]
+_DirectUrl = Annotated[URL | None, BeforeValidator(_parse_direct_url)]
 _Keys = Annotated[KeyRing, NoDecode, BeforeValidator(_parse_keys)]
 _Versions = Annotated[tuple[tuple[str, int], ...], NoDecode, BeforeValidator(_parse_versions)]
 
@@ -99,22 +110,27 @@ class Settings(BaseSettings):
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        frozen=True, extra="ignore", arbitrary_types_allowed=True, populate_by_name=True, env_ignore_empty=True
+        frozen=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     database_url: _Url = Field(default=None, validation_alias="DATABASE_URL")
     """Run-time connections, through a pooler if there is one; None: the embedded server."""
-    direct_database_url: _Url = Field(default=None, validation_alias="DIRECT_URL")
+    direct_database_url: _DirectUrl = Field(default=None, validation_alias="DIRECT_URL")
     """Migrations, as the owner and past any pooler; None: ``database_url``, with a warning."""
     pool_min: int = Field(default=5, ge=0, le=1000, validation_alias="DATABASE_POOL_MIN")
-    """Connections kept open."""
+    """Connections kept open, of those that were needed once; 0 is as 1. No more than ``pool_max``, unless it is given."""
     pool_max: int = Field(default=20, ge=2, le=1000, validation_alias="DATABASE_POOL_MAX")
     """Connections open at most. At least 2: what must survive a rollback is written on a second one."""
-    pool_timeout_s: float = Field(default=5.0, gt=0, validation_alias="DATABASE_POOL_TIMEOUT_S")
+    pool_timeout_s: float = Field(default=5.0, gt=0, le=86_400, validation_alias="DATABASE_POOL_TIMEOUT_S")
     """Seconds to wait for a connection before PoolTimeoutError."""
-    connect_timeout_ms: int = Field(default=5000, ge=1000, validation_alias="DATABASE_CONNECT_TIMEOUT_MS")
-    """Milliseconds for a connection attempt; libpq counts whole seconds, so it is rounded up."""
-    query_timeout_ms: int = Field(default=0, ge=0, validation_alias="QUERY_TIMEOUT_MS")
+    connect_timeout_ms: int = Field(default=5000, ge=1000, le=3_600_000, validation_alias="DATABASE_CONNECT_TIMEOUT_MS")
+    """Milliseconds for a connection attempt; libpq counts whole seconds, two at least, so it is rounded up."""
+    query_timeout_ms: int = Field(default=0, ge=0, lt=2**31, validation_alias="QUERY_TIMEOUT_MS")
     """Milliseconds per statement, as ``SET LOCAL statement_timeout``; 0: none."""
     slow_query_ms: int = Field(default=200, ge=0, validation_alias="SLOW_QUERY_MS")
     """Statements that take longer are logged as warnings; 0: none is."""
@@ -133,6 +149,10 @@ class Settings(BaseSettings):
     secret_keys: _Keys = Field(default=(), validation_alias="STEMMADB_SECRET_KEYS", repr=False)
     """Keys that sign cursors and encrypt stored secrets, newest first."""
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, masked(value) if isinstance(value, URL) else value
+
     @pydantic.model_validator(mode="after")
     def _pool_bounds(self) -> Self:
         if "pool_min" not in self.model_fields_set:
@@ -149,7 +169,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def serverless(cls, **overrides: Any) -> Self:
-        """Return settings for short-lived processes behind a pooler: no connection is kept, at most 2 are open."""
+        """Return settings for short-lived processes behind a pooler: one connection is kept, at most 2 are open."""
         return cls(**{"pool_min": 0, "pool_max": 2, "connect_timeout_ms": 3000, **overrides})
 
 

@@ -138,6 +138,8 @@ def test_a_query_function_says_that_the_tables_changed(committed_db: Database, c
         ("postgresql://u:hunter2@[::1]:9/x", "(refused|address)"),
         ("postgresql://u:hunter2@nowhere.invalid/x", "(resolve|name|service)"),
         ("postgresql://u:hunter2@/x?host=/nonexistent", "No such file"),
+        ("postgresql://u:hunter2@%2Fnonexistent:9/x", "No such file"),
+        ("postgresql://u:hunter2@127.0.0.1:9,[::1]:10/x", "refused"),
     ],
 )
 def test_an_unreachable_database_says_why(address: str, reason: str) -> None:

@@ -1,10 +1,12 @@
-"""Roles, permissions, and the people of development databases. No profile sets a password."""
+"""Roles, permissions, and the people of development databases, with a password if STEMMADB_SEED_PASSWORD says one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from stemmadb._seed_password import seed_password
+from stemmadb.accounts import _passwords
 from stemmadb.query import sql_rows
 from stemmadb.seeding import Profile, Seed
 
@@ -81,9 +83,22 @@ def _make_roles(session: Session, data: Any, _profile: Profile) -> Mapping[str, 
     return {"permissions": permissions, "roles": roles, "role_permissions": grants}
 
 
-def _make_people(session: Session, data: Any, _profile: Profile) -> Mapping[str, int]:
+# Whoever has a password keeps it: seeds run again.
+_WITHOUT_PASSWORD = sql_rows(
+    "SELECT email FROM stemma.users WHERE email = ANY (CAST(:emails AS text[])) AND password_hash IS NULL ORDER BY email"
+)
+_SET_PASSWORD = sql_rows("UPDATE stemma.users SET password_hash = :password_hash WHERE email = :email AND password_hash IS NULL")
+
+
+def _make_people(session: Session, data: Any, profile: Profile) -> Mapping[str, int]:
     people = sum(bool(_USER.scalar(session, email=person["email"], name=person["name"])) for person in data)
     roles = sum(_ASSIGN.run(session, email=person["email"], role=person["role"]) for person in data)
+    password = seed_password(profile)
+    if password is not None:
+        normal = _passwords.checked_password(password, second_factor=False, field="STEMMADB_SEED_PASSWORD")
+        for row in _WITHOUT_PASSWORD.all(session, emails=[person["email"] for person in data]):
+            # Each with a salt of its own.
+            _SET_PASSWORD.run(session, email=row.email, password_hash=_passwords.hash_password(normal))
     return {"users": people, "user_roles": roles}
 
 

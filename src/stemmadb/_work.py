@@ -32,8 +32,19 @@ logger = logging.getLogger("stemmadb.database")
 
 R = TypeVar("R")
 
+# A key of more than 7 days ago is as if it had not been; each claim clears a few such keys away, so that nothing else has to.
 _CLAIM = text(
-    "INSERT INTO stemma.stemma_idempotency_keys (key) VALUES (:key) ON CONFLICT DO NOTHING RETURNING pg_catalog.pg_current_xact_id()::text"
+    """
+    WITH cleared AS (
+        DELETE FROM stemma.stemma_idempotency_keys
+         WHERE id IN (SELECT id FROM stemma.stemma_idempotency_keys
+                       WHERE created_at < now() - interval '7 days' AND key <> :key
+                       ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+    )
+    INSERT INTO stemma.stemma_idempotency_keys AS held (key) VALUES (:key)
+    ON CONFLICT (workspace_id, key) DO UPDATE SET created_at = excluded.created_at WHERE held.created_at < now() - interval '7 days'
+    RETURNING pg_catalog.pg_current_xact_id()::text
+    """
 )
 _XID = text("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
 _STATUS = text("SELECT pg_catalog.pg_xact_status(CAST(:xid AS xid8))")

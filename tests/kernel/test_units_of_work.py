@@ -6,7 +6,7 @@ import threading
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from tests.chaos import DROP, SWALLOW, ChaosProxy
@@ -159,6 +159,23 @@ def test_a_key_of_work_that_failed_is_free_again(committed_db: Database, counter
     with pytest.raises(ZeroDivisionError):
         committed_db.run(lambda _: 1 / 0, idempotency_key="again")
     assert committed_db.run(increment, counter, idempotency_key="again") == 1
+
+
+def test_keys_are_kept_for_seven_days(committed_db: Database, owner: Engine) -> None:
+    """An older key counts no longer, and the next claims clear old keys away; a younger one stays."""
+    for key in ("old", "older", "young"):
+        committed_db.run(lambda _: None, idempotency_key=key)
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL row_security = off"))
+        connection.execute(text("ALTER TABLE stemma.stemma_idempotency_keys NO FORCE ROW LEVEL SECURITY"))
+        connection.execute(text("UPDATE stemma.stemma_idempotency_keys SET created_at = now() - interval '8 days' WHERE key <> 'young'"))
+        connection.execute(text("ALTER TABLE stemma.stemma_idempotency_keys FORCE ROW LEVEL SECURITY"))
+    assert committed_db.run(lambda _: "again", idempotency_key="old") == "again"
+    with committed_db.session() as session:
+        assert set(session.scalars(text("SELECT key FROM stemma.stemma_idempotency_keys"))) == {"old", "young"}
+    for key in ("old", "young"):
+        with pytest.raises(ConflictError):
+            committed_db.run(lambda _: None, idempotency_key=key)
 
 
 def test_keys_are_of_a_workspace(committed_db: Database, committed_workspace: object) -> None:

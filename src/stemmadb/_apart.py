@@ -1,17 +1,21 @@
 """Writes that must survive the caller's rollback: a failed log-in counted, a key's last use."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.orm import Session
 
+from stemmadb import tenancy
 from stemmadb._openings import OPTION
+from stemmadb._pools import patience
 from stemmadb.errors import LockTimeoutError, PoolTimeoutError
 from stemmadb.query import translated
 
 # The caller's own transaction may hold the row, and would never end while this waits for it.
+_SECOND_S = 0.25
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
 
 
@@ -24,10 +28,10 @@ def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> 
     Raises:
         PoolTimeoutError: and every other error of the library, when it could not be written.
     """
-    bind = session.get_bind()
     with translated():
+        bind = tenancy.bind_of(session)
         if isinstance(bind, Engine):
-            with _writing(bind).begin() as connection:
+            with _second(session), _writing(bind).begin() as connection:
                 connection.execute(text(statement), parameters)
         else:
             with bind.begin_nested():
@@ -52,10 +56,11 @@ def settle(session: Session, statement: str, parameters: Mapping[str, Any]) -> R
     Raises:
         StemmaError: it could not be written in either way.
     """
-    bind = session.get_bind()
+    with translated():
+        bind = tenancy.bind_of(session)
     if isinstance(bind, Engine):
         try:
-            with translated(), _writing(bind).begin() as connection:
+            with translated(), _second(session), _writing(bind).begin() as connection:
                 connection.execute(_PATIENCE)
                 found = _first(connection, statement, parameters)
         except (LockTimeoutError, PoolTimeoutError):
@@ -67,15 +72,20 @@ def settle(session: Session, statement: str, parameters: Mapping[str, Any]) -> R
     with translated():
         session.flush()
         with session.begin_nested():
-            return _first(session.connection(), statement, parameters)
+            return _first(tenancy.connection_of(session), statement, parameters)
 
 
 def _writing(engine: Engine) -> Engine:
     """Return the engine for transactions that may write, one row at a time, whatever the session's own were told."""
     opening = engine.get_execution_options().get(OPTION)
-    if opening is None or (not opening.read_only and opening.isolation is None):
+    if opening is None or (not opening.read_only and opening.isolation is None and opening.role is None):
         return engine
-    return engine.execution_options(**{OPTION: replace(opening, read_only=False, isolation=None)})
+    return engine.execution_options(**{OPTION: replace(opening, read_only=False, isolation=None, role=None)})
+
+
+def _second(session: Session) -> AbstractContextManager[None]:
+    """Bound the wait for the second connection of a caller who holds one."""
+    return patience(_SECOND_S if session.in_transaction() else None)
 
 
 def _first(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Row[Any] | None:

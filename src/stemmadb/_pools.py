@@ -6,6 +6,8 @@ import os
 import select
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,8 +42,26 @@ class _AsyncQueue(queue.AsyncAdaptedQueue[ConnectionPoolEntry]):
 
 
 def _bounded(timeout: float | None) -> float | None:
-    deadline = _deadlines.current()
-    return timeout if deadline is None or timeout is None else min(timeout, deadline.left_s)
+    deadline, patience = _deadlines.current(), _patience.get()
+    bounds = (timeout, patience, None if deadline is None else deadline.left_s)
+    return None if timeout is None else min(bound for bound in bounds if bound is not None)
+
+
+_patience: ContextVar[float | None] = ContextVar("stemmadb_patience", default=None)
+
+
+@contextlib.contextmanager
+def patience(seconds: float | None) -> Iterator[None]:
+    """
+    Wait for a free connection no longer than this inside the block; None: as long as the pool allows.
+
+    For a second connection beside one that the caller holds: when everybody holds one and waits for another, nobody gets any.
+    """
+    token = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
 
 
 class Pool(QueuePool):

@@ -97,12 +97,17 @@ def connection_of(session: Session) -> Connection:
     return session.connection(bind_arguments={"mapper": IdempotencyKey})
 
 
-def _dialect_of(session: Session) -> Dialect | None:
-    """Return the dialect of the engine that has our tables; None when the session has no engine for them."""
+def bind_of(session: Session) -> Engine | Connection:
+    """Return what the session is bound to for our tables."""
     from stemmadb.infra import IdempotencyKey
 
+    return session.get_bind(mapper=IdempotencyKey)
+
+
+def _dialect_of(session: Session) -> Dialect | None:
+    """Return the dialect of the engine that has our tables; None when the session has no engine for them."""
     try:
-        return (session.bind or session.get_bind(mapper=IdempotencyKey)).dialect
+        return (session.bind or bind_of(session)).dialect
     except SQLAlchemyError:
         return None
 

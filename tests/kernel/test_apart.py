@@ -1,109 +1,76 @@
-"""What is written beside the caller's transaction is there whatever becomes of it, and makes nobody wait for connections."""
-
-import time
-from typing import Any
-from uuid import uuid4
+"""Writes that must survive the caller's rollback, and where they go when they cannot be made apart."""
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from stemmadb import Entity, _apart, connect
-from stemmadb.accounts import api_keys, users
-from stemmadb.accounts.data import IssuedApiKey
+from stemmadb import _apart
 from stemmadb.database import Database
-from stemmadb.errors import PoolTimeoutError
-from stemmadb.settings import Settings
-from stemmadb.testing import make_workspace, run_together
+from stemmadb.errors import ConstraintViolationError, LockTimeoutError
 
-ADD = "INSERT INTO stemma.users (email) VALUES (:email) RETURNING id"
-
-
-def email() -> str:
-    """An address that nobody has."""
-    return f"{uuid4().hex}@example.com"
+RENAME = "UPDATE stemma.users SET name = :name WHERE email = 'a@example.com' RETURNING name"
 
 
 @pytest.fixture
-def issued(committed_db: Database) -> IssuedApiKey:
-    """A key that was never used."""
+def db(committed_db: Database) -> Database:
+    """A database with one user."""
     with committed_db.session() as session:
-        return api_keys.issue(session, users.create(session, email()).id, "k")
+        session.execute(text("INSERT INTO stemma.users (email) VALUES ('a@example.com')"))
+    return committed_db
 
 
-def last_use(db: Database, issued: IssuedApiKey) -> Any:
-    """When the key was used."""
+def name_in(db: Database) -> str | None:
+    """What is committed."""
     with db.session() as session:
-        return api_keys.get(session, issued.key.id).last_used_at
+        found: str | None = session.scalar(text("SELECT name FROM stemma.users WHERE email = 'a@example.com'"))
+        return found
 
 
-@pytest.mark.parametrize(
-    "options", [{"read_only": True}, {"isolation": "serializable"}, {"read_only": True, "isolation": "repeatable read"}]
-)
-def test_what_the_session_was_told_does_not_hold_apart(committed_db: Database, issued: IssuedApiKey, options: dict[str, Any]) -> None:
-    """A session that only reads verifies a key, and the use is noted."""
-    with committed_db.session(**options) as session:
-        api_keys.verify(session, issued.token)
-    assert last_use(committed_db, issued) is not None
+@pytest.mark.parametrize("modes", [{}, {"read_only": True}, {"isolation": "serializable"}], ids=["plain", "read only", "serializable"])
+def test_it_survives_the_rollback(db: Database, modes: dict[str, object]) -> None:
+    """Whatever the caller's transaction was told, and whether it has begun or not."""
+    for name, begun in (("first", False), ("second", True)):
+        with pytest.raises(ZeroDivisionError), db.session(**modes) as session:  # type: ignore[arg-type]
+            if begun:
+                session.execute(text("SELECT 1"))
+            found = _apart.settle(session, RENAME, {"name": name})
+            assert found is not None
+            assert found.name == name
+            _ = 1 / 0
+        assert name_in(db) == name
 
 
-def test_a_session_of_all_workspaces_writes_apart_as_the_application(committed_db: Database, issued: IssuedApiKey) -> None:
-    """stemma_maintenance may only read."""
-    with committed_db.all_workspaces(reason="test") as session:
-        api_keys.verify(session, issued.token)
-    assert last_use(committed_db, issued) is not None
+def test_a_session_that_has_not_begun_takes_no_connection(db: Database) -> None:
+    """So that many callers at once do not wait for each other's second one."""
+    with db.session() as session:
+        _apart.settle(session, RENAME, {"name": "x"})
+        assert _apart.settle(session, RENAME.replace("a@", "b@"), {"name": "x"}) is None
+        assert not session.in_transaction()
 
 
-def test_of_several_binds_the_one_of_our_entities_is_written_to(committed_db: Database, issued: IssuedApiKey) -> None:
-    """In a host's session with tables elsewhere."""
-    engine = create_engine(committed_db.url)
-    with Session(binds={Entity: engine}) as session:
-        api_keys.verify(session, issued.token)
-        assert _apart.settle(session, ADD, {"email": email()}) is not None
-        session.rollback()
-    engine.dispose()
-    assert last_use(committed_db, issued) is not None
+def test_what_the_caller_holds_is_written_by_the_caller(db: Database) -> None:
+    """A row that is locked for a second, and one that only the caller sees; it goes with the caller's transaction."""
+    with pytest.raises(ZeroDivisionError), db.session() as session:
+        session.execute(text("SELECT 1 FROM stemma.users FOR UPDATE"))
+        assert _apart.settle(session, RENAME, {"name": "held"}) is not None
+        session.execute(text("INSERT INTO stemma.users (email) VALUES ('b@example.com')"))
+        assert _apart.settle(session, RENAME.replace("a@", "b@"), {"name": "new"}) is not None
+        _ = 1 / 0
+    assert name_in(db) is None
 
 
-@pytest.mark.race
-def test_a_full_pool_of_callers_that_write_apart_does_not_stop(committed_db: Database, issued: IssuedApiKey) -> None:
-    """Each of two callers holds one of two connections and would wait five seconds for the other's: both are through at once."""
-    url = committed_db.url.render_as_string(hide_password=False)
-    with connect(url, settings=Settings(pool_max=2, pool_timeout_s=5)) as db:
-
-        def verify(_: int) -> float:
-            with db.session() as session:
-                session.execute(text("SELECT pg_sleep(0.1)"))
-                began = time.monotonic()
-                api_keys.verify(session, issued.token)
-                return time.monotonic() - began
-
-        results = run_together(2, verify)
-    assert all(isinstance(result, float) and result < 1 for result in results), results
+def test_what_somebody_else_holds_is_not_waited_for_for_ever(db: Database) -> None:
+    """LockTimeoutError, for a caller whose transaction has not begun."""
+    with db.session() as holder:
+        holder.execute(text("SELECT 1 FROM stemma.users FOR UPDATE"))
+        with db.session() as session, pytest.raises(LockTimeoutError):
+            _apart.settle(session, RENAME, {"name": "x"})
 
 
-def test_what_must_be_written_is_written_in_the_callers_transaction_then(committed_db: Database) -> None:
-    """Without a second connection settle() takes the first; execute() says so."""
-    address = email()
-    with connect(committed_db.url.render_as_string(hide_password=False), settings=Settings(pool_max=2, pool_timeout_s=5)) as db:
-        with db.session() as session, db.session() as other:
-            other.execute(text("SELECT 1"))
-            session.execute(text("SELECT 1"))
-            with pytest.raises(PoolTimeoutError):
-                _apart.execute(session, ADD, {"email": email()})
-            assert _apart.settle(session, ADD, {"email": address}) is not None
-        with db.session() as session:
-            assert users.find_by_email(session, address) is not None
-
-
-def test_a_caller_that_holds_nothing_waits_as_long_as_the_pool_allows(committed_db: Database) -> None:
-    """The bound is for second connections only."""
-    make_workspace(committed_db)
-    with connect(committed_db.url.render_as_string(hide_password=False), settings=Settings(pool_max=2, pool_timeout_s=0.7)) as db:
-        with db.session() as one, db.session() as two, db.session() as session:
-            one.execute(text("SELECT 1"))
-            two.execute(text("SELECT 1"))
-            began = time.monotonic()
-            with pytest.raises(PoolTimeoutError):
-                _apart.execute(session, ADD, {"email": email()})
-            assert time.monotonic() - began > 0.6
+def test_on_one_connection_it_is_a_savepoint(session: Session) -> None:
+    """What is refused leaves the caller's transaction usable."""
+    bad = "UPDATE stemma.users SET email = 'X' RETURNING id"
+    for call in (_apart.settle, _apart.execute):
+        with pytest.raises(ConstraintViolationError):
+            call(session, bad, {})
+    assert session.scalar(text("SELECT count(*) FROM stemma.users WHERE email = 'X'")) == 0

@@ -61,8 +61,8 @@ def _members(session: Session, ids: dict[str, UUID]) -> None:
     members.add(session, first)
     members.add(session, second, invited_by_id=first)
     ids["user"] = second
-    for statement in _APPROVALS:
-        session.execute(text(statement), {"user_id": second})
+    ids["config"] = _scalar(session, _PROVIDER, ids)
+    session.execute(text(_APPROVED), ids)
     ids["item"] = _scalar(session, _PENDING, ids)
 
 
@@ -113,13 +113,13 @@ def _scalar(session: Session, statement: str, ids: dict[str, UUID]) -> Any:
     return session.execute(text(statement), ids).scalar_one()
 
 
-_APPROVALS = (
-    "INSERT INTO stemma.ai_provider_configs (provider, is_default) VALUES ('OPENAI', true)",
-    """
+_PROVIDER = """
+    INSERT INTO stemma.ai_provider_configs (provider, is_default, daily_token_limit) VALUES ('OPENAI', true, 1000) RETURNING id
+"""
+_APPROVED = """
     INSERT INTO stemma.approval_items (type, title, status, decided_at, requested_by_id, assigned_to_id, decided_by_id)
-    VALUES ('run', 'Run it', 'APPROVED', now(), :user_id, :user_id, :user_id)
-    """,
-)
+    VALUES ('run', 'Run it', 'APPROVED', now(), :user, :user, :user)
+"""
 _PENDING = "INSERT INTO stemma.approval_items (type, title) VALUES ('run', 'Run it again') RETURNING id"
 _EXPERIMENT = """
     INSERT INTO stemma.experiments (name, analysis_plan, created_by_id)

@@ -12,7 +12,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import Any, Literal, Union
 from uuid import UUID, uuid4
@@ -231,6 +231,7 @@ def _sample(hint: Any, name: str) -> Any:
         bytes: bytes(32),
         timedelta: timedelta(minutes=1),
         datetime: datetime.now(UTC),
+        date: datetime.now(UTC).date(),
     }
     if hint not in samples:
         raise TypeError(f"say in tests/generated_calls.py what is given for {name}: {hint}")

@@ -156,7 +156,7 @@ def calls(neighbours: Neighbours, function: TenantFunction) -> list[Call]:
     return [Call(neighbours, function, place) for place, _ in places] + together
 
 
-def refuse_to_tell(neighbours: Neighbours, function: TenantFunction, prepare: Callable[[Neighbours, Session], None] | None = None) -> None:
+def refuse_to_tell(neighbours: Neighbours, function: TenantFunction) -> None:
     """Call a function with ids of the other workspace and with nobody's, and compare what came of it."""
     with neighbours.db.session() as session:
         before = rows_of(session, neighbours.theirs.workspace_id)
@@ -164,8 +164,6 @@ def refuse_to_tell(neighbours: Neighbours, function: TenantFunction, prepare: Ca
         answers = []
         for rows in (Rows(neighbours.theirs), neighbours.nobodys):
             with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
-                if prepare is not None:
-                    prepare(neighbours, session)
                 answers.append(call.answer(session, rows))
                 assert rows_of(session, neighbours.theirs.workspace_id) in (before, None)
                 session.rollback()

@@ -293,7 +293,10 @@ def _filter(state: ORMExecuteState) -> None:
         require(session, f"insert({state.bind_mapper.class_.__name__})")
     option = _criteria(context.workspace_id) if isinstance(context, WorkspaceContext) else _UNSET
     statement: Any = state.statement.options(option)
-    if state.is_update or state.is_delete:
+    if isinstance(statement, FromStatement) and (state.is_update or state.is_delete):
+        changed: Any = statement.element
+        statement.element = changed.where(*_joined(session, changed))
+    elif state.is_update or state.is_delete:
         statement = statement.where(*_joined(session, statement))
     state.statement = statement
 

@@ -103,12 +103,13 @@ def test_a_session_takes_no_object_of_another_workspace(neighbours: Neighbours, 
         session.rollback()
 
 
-# Any worker may claim, and any user may have to do with an approval: who may is the application's rule.
+# Any worker may claim, any user may have to do with an approval (who may is the application's rule), and a new row takes any label.
 _FREE = {
     "evaluation.runs.claim_slots(worker)",
     "workspaces.approvals.assign(user_id)",
     "workspaces.approvals.claim_next(user_id)",
     "workspaces.approvals.decide(decided_by_id)",
+    "workspaces.providers.upsert(label)",
 }
 
 

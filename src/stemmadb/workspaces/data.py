@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, Field
 from stemmadb.data import DataObject
 from stemmadb.entity import Id, NotBlank
 from stemmadb.workspaces._slugs import checked_slug
-from stemmadb.workspaces.documents import ApprovalPayload, WorkspaceSettings
+from stemmadb.workspaces.documents import AIProviderSettings, ApprovalPayload, WorkspaceSettings
 from stemmadb.workspaces.entities import Workspace
 from stemmadb.workspaces.vocabularies import ApprovalPriority, WorkspaceRole
 
@@ -56,3 +56,20 @@ class ApprovalCreate(DataObject):
     due_at: AwareDatetime | None = None
     """After this it expires; None for never."""
     requested_by_id: Id | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------------- providers
+
+
+class ProviderConfigUpdate(DataObject):
+    """What is said about a provider beside its key; an absent field is unchanged."""
+
+    noun: ClassVar[str] = "AIProviderConfig"
+
+    base_url: str | None = Field(default=None, pattern="^https?://")
+    default_model: str | None = None
+    is_enabled: bool = True
+    daily_token_limit: int | None = Field(default=None, gt=0, lt=2**63)
+    """None for no limit."""
+    settings: AIProviderSettings = AIProviderSettings()
+    """In the place of the whole document."""

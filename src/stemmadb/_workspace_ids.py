@@ -1,9 +1,11 @@
 """Which id a workspace has that was named by its slug or id; remembered for a minute, so that a session costs no look-up."""
 
 import time
+import weakref
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import Session
 
 from stemmadb import tenancy
 from stemmadb._sqlstates import translate
@@ -20,6 +22,7 @@ class WorkspaceIds:
 
     def __init__(self) -> None:
         self._known: dict[str | UUID, tuple[UUID, float]] = {}
+        _all.add(self)
 
     def resolve(self, slug_or_id: str | UUID, engine: Engine) -> UUID:
         """
@@ -33,6 +36,7 @@ class WorkspaceIds:
         known = self._known.get(wanted)
         if known is not None and known[1] > time.monotonic():
             return known[0]
+        asked_of = self._known
         statement, parameters = (_BY_ID, {"id": wanted}) if isinstance(wanted, UUID) else (_BY_SLUG, {"slug": wanted})
         try:
             with engine.connect() as connection:
@@ -43,7 +47,29 @@ class WorkspaceIds:
             raise translate(error) from None
         if found is None:
             raise NotFoundError("Workspace", wanted)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[wanted] = found, time.monotonic() + _TTL_S
+        if len(asked_of) >= _MAX_KNOWN:
+            asked_of.clear()
+        # Not into what took its place meanwhile: the answer may be older than the change that it was forgotten for.
+        asked_of[wanted] = found, time.monotonic() + _TTL_S
         return found
+
+    def forget(self) -> None:
+        """Ask again from now on."""
+        self._known = {}
+
+
+_all: "weakref.WeakSet[WorkspaceIds]" = weakref.WeakSet()
+
+
+def forget_at_commit(session: Session) -> None:
+    """
+    Let every Database of this process ask again once the session has committed: a slug leads elsewhere then, or nowhere.
+
+    Other processes go on with what they know for up to 60 seconds.
+    """
+
+    def forget(_session: Session) -> None:
+        for known in list(_all):
+            known.forget()
+
+    event.listen(session, "after_commit", forget, once=True)

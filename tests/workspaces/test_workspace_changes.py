@@ -3,12 +3,12 @@
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from tests.full_databases import fill
 from tests.neighbours import rows_of
 
-from stemmadb import tenancy
+from stemmadb import connect, tenancy
 from stemmadb.accounts import api_keys, users
 from stemmadb.aio.accounts import users as ausers
 from stemmadb.aio.workspaces import workspaces as aworkspaces
@@ -313,6 +313,56 @@ def test_purge_takes_everything_along(committed_db: Database) -> None:
         assert {count for _, count, _ in rows_of(session, theirs.workspace_id)} == {0}
         assert rows_of(session, ours.workspace_id) == before
         assert session.scalar(text("SELECT count(*) FROM stemma.api_keys WHERE workspace_id IS NOT NULL")) == 0
+
+
+def opens(db: Database, workspace: object) -> UUID | None:
+    """The id of the workspace that a session opens in; None when there is no such workspace."""
+    try:
+        with db.session(workspace=workspace) as session:  # type: ignore[arg-type]
+            return tenancy.workspace_of(session)
+    except NotFoundError:
+        return None
+
+
+@pytest.mark.requirement("TN-028")
+def test_a_process_forgets_at_once_what_it_changed(committed_db: Database) -> None:
+    """Every Database of the process: a slug that was renamed, deleted or given to another leads nowhere, or to the other."""
+    first = make_workspace(committed_db, "lab")
+    with connect(committed_db.url.render_as_string(hide_password=False)) as other:
+        for db in (committed_db, other):
+            assert opens(db, "lab") == opens(db, first) == first
+        committed_db.run(workspaces.update, first, WorkspaceUpdate(slug="old-lab"))
+        assert [opens(db, "lab") for db in (committed_db, other)] == [None, None]
+        owner = committed_db.run(workspaces.get, first).owner_id
+        second = committed_db.run(workspaces.create, owner, "Lab", slug="lab").id
+        assert [opens(db, name) for db in (committed_db, other) for name in ("lab", "old-lab")] == [second, first] * 2
+        committed_db.run(workspaces.soft_delete, second)
+        assert [opens(db, name) for db in (committed_db, other) for name in ("lab", second)] == [None] * 4
+        committed_db.run(workspaces.restore, second)
+        assert [opens(db, name) for db in (committed_db, other) for name in ("lab", second)] == [second] * 4
+
+
+def test_a_slug_is_not_taken_for_the_one_that_had_it(committed_db: Database, owner: Engine) -> None:
+    """Somebody else deletes the workspace; a new one of its name, made here, is the one that sessions open in."""
+    first = make_workspace(committed_db, "lab")
+    assert opens(committed_db, "lab") == first
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE stemma.workspaces SET deleted_at = now()"))
+        user = connection.scalar(text("SELECT owner_id FROM stemma.workspaces"))
+    second = committed_db.run(workspaces.create, user, "Lab", slug="lab").id
+    assert opens(committed_db, "lab") == second
+
+
+def test_what_is_rolled_back_is_not_forgotten(committed_db: Database) -> None:
+    """Nothing is asked again for a change that did not happen."""
+    first = make_workspace(committed_db, "lab")
+    assert opens(committed_db, "lab") == first
+    with pytest.raises(ZeroDivisionError), committed_db.session() as session:
+        workspaces.soft_delete(session, first)
+        _ = 1 / 0
+    with count_queries() as sent:
+        assert opens(committed_db, "lab") == first
+    assert sent.count == 0
 
 
 async def test_twins(async_session: object) -> None:

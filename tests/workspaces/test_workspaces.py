@@ -146,6 +146,20 @@ def test_list_for_user_crosses_workspaces_for_that_user_only(committed_db: Datab
         assert session.scalar(text("SELECT count(*) FROM stemma.workspace_members")) == 0
 
 
+@pytest.mark.requirement("TN-037")
+def test_a_refused_list_for_user_leaves_nothing_open(committed_db: Database) -> None:
+    """A cursor of another list, a limit out of bounds: no membership of another workspace is seen afterwards in the same transaction."""
+    with committed_db.session() as session:
+        owner = users.create(session, "owner@example.com").id
+        made = [workspaces.create(session, owner, name).id for name in ("a", "b")]
+    with committed_db.session(workspace=made[0]) as session:
+        foreign = workspaces.list_all(session, limit=1).next_cursor
+        for options in ({"cursor": foreign}, {"limit": 0}, {"cursor": "nonsense"}):
+            with pytest.raises(ValidationError):
+                workspaces.list_for_user(session, owner, **options)  # type: ignore[arg-type]
+            assert session.scalar(text("SELECT count(*) FROM stemma.workspace_members")) == 1
+
+
 async def test_twins(async_session: object) -> None:
     """The async twins do the same work."""
     from stemmadb.aio.accounts import users as ausers

@@ -16,6 +16,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from stemmadb import _writes as writes
+from stemmadb._workspace_ids import forget_at_commit
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import InvalidTransitionError, NotFoundError, ReferenceNotFoundError
 from stemmadb.query import query, read, sql, sql_rows
@@ -55,6 +56,7 @@ def update(session: Session, workspace_id: Id, data: WorkspaceUpdate) -> Workspa
         workspace = session.scalars(statement, execution_options=writes.FRESH).one_or_none()
         if workspace is None:
             raise writes.refusal(session, Workspace, where, workspace_id, changes, None)
+    forget_at_commit(session)
     log.info("workspace updated: %s", ", ".join(sorted(changes)), extra={"workspace_id": str(key)})
     return workspace
 
@@ -156,6 +158,7 @@ def soft_delete(session: Session, workspace_id: Id) -> Workspace:
     workspace = _SOFT_DELETE.write(session, id=key)
     if workspace is None:
         raise NotFoundError("Workspace", workspace_id)
+    forget_at_commit(session)
     log.info("workspace deleted", extra={"workspace_id": str(key)})
     return workspace
 
@@ -184,6 +187,7 @@ def restore(session: Session, workspace_id: Id) -> Workspace:
         restored = _RESTORE.write(session, id=key)
     if restored is None:
         return _live(session, key)
+    forget_at_commit(session)
     log.info("workspace restored", extra={"workspace_id": str(key)})
     return restored
 

@@ -1,18 +1,24 @@
 """Workspaces: the tenants. These functions need no workspace themselves."""
 
+import contextlib
 import logging
 import secrets
+from collections.abc import Iterator
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
+from stemmadb._workspace_ids import forget_at_commit
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import ConflictError, NotFoundError, ReferenceNotFoundError, ValidationError
 from stemmadb.paging import Page, page
 from stemmadb.query import query, read, sql, sql_rows
+from stemmadb.tenancy import connection_of
 from stemmadb.workspaces._changes import purge, restore, soft_delete, transfer_ownership, update
 from stemmadb.workspaces._entering import entered
 from stemmadb.workspaces._slugs import checked_slug, is_slug, slug_of
@@ -96,6 +102,7 @@ def create(
         workspace = _insert(session, draft, fixed=slug is not None)
         with entered(session, workspace.id):
             _ADD_OWNER.run(session, id=workspace.id, owner_id=owner)
+    forget_at_commit(session)
     logger.info("workspace created: %s", workspace.slug, extra={"workspace_id": str(workspace.id)})
     return workspace
 
@@ -216,12 +223,25 @@ def list_for_user(session: Session, user_id: Id, *, cursor: str | None = None, l
         .join_from(Workspace, WorkspaceMember.__table__, membership.workspace_id == Workspace.id)
         .where(membership.user_id == member, Workspace.deleted_at.is_(None))
     )
-    connection = session.connection()
-    connection.exec_driver_sql(f"SET LOCAL stemma.user_id = '{member}'")
-    found = page(session, statement, order_by=[Workspace.name, Workspace.id], cursor=cursor, limit=limit)
-    connection.exec_driver_sql("SET LOCAL stemma.user_id = ''")
+    with _shown_to(session, member):
+        found = page(session, statement, order_by=[Workspace.name, Workspace.id], cursor=cursor, limit=limit)
     items = [WorkspaceWithRole(row[0], WorkspaceRole(row[1])) for row in found.items]
     return Page(items=items, next_cursor=found.next_cursor, has_more=found.has_more, total=found.total)
+
+
+@contextlib.contextmanager
+def _shown_to(session: Session, member: UUID) -> Iterator[None]:
+    """Let the policy of memberships show one user's inside the block, and nobody's afterwards, whatever happens in it."""
+    connection = connection_of(session)
+    connection.exec_driver_sql(f"SET LOCAL stemma.user_id = '{member}'")
+    try:
+        yield
+    except BaseException:
+        # In a transaction that failed nothing can be set, nor read.
+        with contextlib.suppress(SQLAlchemyError):
+            connection.exec_driver_sql("SET LOCAL stemma.user_id = ''")
+        raise
+    connection.exec_driver_sql("SET LOCAL stemma.user_id = ''")
 
 
 adopt(globals())

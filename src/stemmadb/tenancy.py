@@ -293,11 +293,14 @@ def _filter(state: ORMExecuteState) -> None:
         require(session, f"insert({state.bind_mapper.class_.__name__})")
     option = _criteria(context.workspace_id) if isinstance(context, WorkspaceContext) else _UNSET
     statement: Any = state.statement.options(option)
-    if isinstance(statement, FromStatement) and (state.is_update or state.is_delete):
-        changed: Any = statement.element
-        statement.element = changed.where(*_joined(session, changed))
-    elif state.is_update or state.is_delete:
-        statement = statement.where(*_joined(session, statement))
+    if state.is_update or state.is_delete:
+        wrapped = isinstance(state.statement, FromStatement)
+        changed: Any = statement.element if wrapped else statement
+        changed = changed.where(*_joined(session, changed))
+        if wrapped:
+            statement.element = changed
+        else:
+            statement = changed
     state.statement = statement
 
 

@@ -1,5 +1,7 @@
 """Async twins of stemmadb.accounts.sessions."""
 
+from typing import Final
+
 from stemmadb.accounts import sessions as _sync
 from stemmadb.aio import twin
 
@@ -18,13 +20,13 @@ __all__ = [
 ]
 
 IssuedSession = _sync.IssuedSession
-open = twin(_sync.open)
-create = twin(_sync.create)
-authenticate = twin(_sync.authenticate)
-find_active = twin(_sync.find_active)
-rotate = twin(_sync.rotate)
-list_for_user = twin(_sync.list_for_user)
-revoke = twin(_sync.revoke)
-revoke_family = twin(_sync.revoke_family)
-revoke_all = twin(_sync.revoke_all)
-delete_expired = twin(_sync.delete_expired)
+open: Final = twin(_sync.open)
+create: Final = twin(_sync.create)
+authenticate: Final = twin(_sync.authenticate)
+find_active: Final = twin(_sync.find_active)
+rotate: Final = twin(_sync.rotate)
+list_for_user: Final = twin(_sync.list_for_user)
+revoke: Final = twin(_sync.revoke)
+revoke_family: Final = twin(_sync.revoke_family)
+revoke_all: Final = twin(_sync.revoke_all)
+delete_expired: Final = twin(_sync.delete_expired)

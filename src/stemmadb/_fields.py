@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 import sqlmodel
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticUndefined
 from sqlalchemy import BigInteger, Boolean, Computed, Date, DateTime, Double, Integer, LargeBinary, Numeric, SmallInteger, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, INET
@@ -264,7 +264,11 @@ _EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def _storable_text(value: Any) -> Any:
+def _storable_text(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, bytes | bytearray):
+        # Pydantic would decode them.
+        raise ValueError("is bytes, and not text")
+    value = validate(value)
     for part in value if isinstance(value, tuple) else (value,):
         if not isinstance(part, str):
             continue
@@ -292,8 +296,8 @@ def _exact(value: Any) -> Any:
     return value
 
 
-_CHECKS: Final[dict[Any, AfterValidator | BeforeValidator]] = {
-    str: AfterValidator(_storable_text),
+_CHECKS: Final[dict[Any, AfterValidator | BeforeValidator | WrapValidator]] = {
+    str: WrapValidator(_storable_text),
     datetime: AfterValidator(_storable_time),
     Decimal: BeforeValidator(_exact),
 }

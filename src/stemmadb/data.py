@@ -1,6 +1,8 @@
 """What callers hand in: data objects, checked when they are made, so that nothing malformed is ever sent."""
 
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
@@ -8,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from stemmadb.errors import StemmaError, ValidationError
 
 __all__ = ["DataObject"]
+
+V = TypeVar("V", bound=StrEnum)
 
 
 class DataObject(BaseModel):
@@ -27,6 +31,11 @@ class DataObject(BaseModel):
             super().__init__(**data)
         except pydantic.ValidationError as error:
             raise explain(error, self.noun or type(self).__name__) from None
+        for name, value in self.__dict__.items():
+            # Pydantic makes text of bytes, and takes what PostgreSQL does not.
+            fault = _fault_of(data[name] if isinstance(data.get(name), bytes | bytearray) else value) if isinstance(value, str) else None
+            if fault is not None:
+                raise ValidationError(f"{self.noun or type(self).__name__} {name}: {fault}", field=name)
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were given, with their values."""
@@ -35,7 +44,11 @@ class DataObject(BaseModel):
     @classmethod
     def of(cls, value: Any) -> Self:
         """Return the value as this object; a mapping is read."""
-        return value if isinstance(value, cls) else cls(**value)
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValidationError(f"expected {cls.__name__}, or a mapping of its fields", field="data")
+        return cls(**value)
 
 
 def explain(error: pydantic.ValidationError, noun: str) -> StemmaError:
@@ -63,12 +76,33 @@ def checked_text(value: object, field: str) -> str:
     Raises:
         ValidationError: it is no ``str``, or holds U+0000 or a lone surrogate; ``field`` says which value.
     """
+    fault = _fault_of(value)
+    if fault is not None:
+        raise ValidationError(f"{field} {fault}", field=field)
+    return cast("str", value)
+
+
+def _fault_of(value: object) -> str | None:
+    """Return why PostgreSQL cannot store a value as text; None when it can."""
     if not isinstance(value, str):
-        raise ValidationError(f"{field} is not a text", field=field)
+        return "is not a text"
     if "\0" in value:
-        raise ValidationError(f"{field} contains the character U+0000, which PostgreSQL cannot store in text", field=field)
+        return "contains the character U+0000, which PostgreSQL cannot store in text"
     try:
         _ = value.isascii() or value.encode()
     except UnicodeEncodeError:
-        raise ValidationError(f"{field} contains half of a surrogate pair, which PostgreSQL cannot store in text", field=field) from None
-    return value
+        return "contains half of a surrogate pair, which PostgreSQL cannot store in text"
+    return None
+
+
+def checked_member(value: object, vocabulary: type[V], field: str) -> V:
+    """
+    Return a member of a vocabulary: the one given, or that of the label given.
+
+    Raises:
+        ValidationError: there is none; ``field`` says which value.
+    """
+    try:
+        return vocabulary(cast("str", value))
+    except ValueError:
+        raise ValidationError(f"{field} is one of {', '.join(vocabulary)}", field=field) from None

@@ -104,7 +104,7 @@ def page(
         fingerprint = fingerprint_of(shape.text, values.values())
     after = None if cursor is None else read_cursor(cursor, fingerprint, [term.enum for term in shape.terms])
     parameters = {**values, **shape.parameters(after or ()), keysets.FETCH.key: limit + 1}
-    items, marks = shape.fetch(session, after, parameters, total=with_total)
+    items, marks = shape.fetch(session, after, parameters, total=bool(with_total))
     total = None
     if with_total:
         # Without a row nothing carries the number: either nothing matches at all, or what was behind the cursor is gone.

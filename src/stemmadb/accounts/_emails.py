@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+_MAX_LENGTH = 320
 _FORM = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -15,8 +16,8 @@ def normalize_email(address: str) -> str:
     Raises:
         ValueError: it has not the form ``name@domain.tld``. The message does not repeat it.
     """
-    normal = address.strip().lower()
-    if not _FORM.fullmatch(normal):
+    normal = address.strip().lower() if isinstance(address, str) else ""
+    if len(normal) > _MAX_LENGTH or not normal.isprintable() or not _FORM.fullmatch(normal):
         raise ValueError("is not an e-mail address")
     return normal
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from stemmadb.accounts._key_rows import NewKey, checked_scopes, insert_key, log
+from stemmadb.accounts._key_rows import NewKey, checked_lifetime, checked_scopes, insert_key, log
 from stemmadb.accounts.data import IssuedApiKey
 from stemmadb.accounts.entities import ApiKey
 from stemmadb.entity import Id, parse_id
-from stemmadb.errors import InvalidTransitionError, NotFoundError, ValidationError
+from stemmadb.errors import InvalidTransitionError, NotFoundError
 from stemmadb.query import query, read, sql
 
 # Never later than it was. A key that was made in this very transaction ends a microsecond after it began, as its CHECK demands.
@@ -42,8 +42,7 @@ def rotate(session: Session, key_id: Id, *, overlap: timedelta = timedelta(hours
         NotFoundError: no key has this id.
         ValidationError: ``overlap`` is negative; nothing was sent.
     """
-    if overlap < timedelta(0):
-        raise ValidationError("overlap must not be negative", field="overlap")
+    checked_lifetime(overlap, "overlap", may_be_zero=True)
     key = parse_id(key_id, "ApiKey")
     with session.begin_nested():
         before = read(session, ApiKey, key)

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -14,6 +14,7 @@ from stemmadb.accounts import _security_events, _tokens
 from stemmadb.accounts.data import IssuedApiKey
 from stemmadb.accounts.entities import ApiKey
 from stemmadb.accounts.vocabularies import SecurityEventType
+from stemmadb.data import checked_text
 from stemmadb.entity import uuid7
 from stemmadb.errors import ConflictError, ValidationError
 from stemmadb.query import sql
@@ -24,6 +25,7 @@ log = logging.getLogger("stemmadb.accounts.api_keys")
 
 _SCOPE = re.compile(r"[a-z][a-z0-9_]*:([a-z][a-z0-9_]*|\*)")
 _TRIES = 3
+_LATEST = datetime(9998, 12, 31, tzinfo=UTC)
 
 # Nothing happens on a conflict: a new id is tried, in a transaction that is still usable.
 _INSERT = sql(
@@ -93,11 +95,34 @@ def checked_name(name: str) -> str:
     Return the name.
 
     Raises:
-        ValidationError: there is nothing to read in it.
+        ValidationError: it is no text that can be stored, or there is nothing to read in it.
     """
-    if not name.strip() or "\x00" in name:
+    if not checked_text(name, "name").strip():
         raise ValidationError("name says what the key is for", field="name")
     return name
+
+
+def checked_lifetime(lifetime: timedelta, field: str, *, may_be_zero: bool = False) -> timedelta:
+    """
+    Return how long something holds from now.
+
+    Args:
+        lifetime: the time.
+        field: the parameter that it was given as.
+        may_be_zero: whether it may end at once.
+
+    Raises:
+        ValidationError: it is no timedelta, too short, or ends after the year 9998.
+    """
+    least = timedelta(0) if may_be_zero else timedelta.resolution
+    if not isinstance(lifetime, timedelta) or not least <= lifetime < _LATEST - datetime.now(UTC):
+        raise ValidationError(f"{field} must be {'0 or more' if may_be_zero else 'above 0'}, and end before the year 9999", field=field)
+    return lifetime
+
+
+def is_scope(value: object) -> bool:
+    """Return whether it is ``domain:action`` or ``domain:*``."""
+    return isinstance(value, str) and _SCOPE.fullmatch(value) is not None
 
 
 def checked_scopes(scopes: Collection[str]) -> list[str]:
@@ -107,10 +132,10 @@ def checked_scopes(scopes: Collection[str]) -> list[str]:
     Raises:
         ValidationError: one is malformed.
     """
-    if isinstance(scopes, str):
+    if isinstance(scopes, str | bytes) or not isinstance(scopes, Collection):
         raise ValidationError("scopes is a collection of domain:action", field="scopes")
     for scope in scopes:
-        if not _SCOPE.fullmatch(scope):
+        if not is_scope(scope):
             raise ValidationError("a scope is domain:action or domain:*, in lower case", field="scopes")
     return sorted(set(scopes))
 

@@ -39,7 +39,7 @@ def generate(kind: Kind, *, live: bool) -> Token:
 
 def parse(text: str, kind: Kind) -> Token | None:
     """Return the token when form and checksum are right; nothing is looked up."""
-    match = _FORM.fullmatch(text)
+    match = _FORM.fullmatch(text) if isinstance(text, str) else None
     if match is None or text[4] != kind or not hmac.compare_digest(match[3], _checksum(text[:-6])):
         return None
     return Token(text, match[1])

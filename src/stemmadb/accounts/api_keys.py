@@ -4,7 +4,7 @@ import hmac
 import logging
 import re
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +16,16 @@ from stemmadb import _apart
 from stemmadb._exports import adopt
 from stemmadb.accounts import _tokens
 from stemmadb.accounts._key_rotation import rotate, set_scopes
-from stemmadb.accounts._key_rows import NewKey, checked_name, checked_scopes, insert_key, known_peppers, record_key_event
+from stemmadb.accounts._key_rows import (
+    NewKey,
+    checked_lifetime,
+    checked_name,
+    checked_scopes,
+    insert_key,
+    is_scope,
+    known_peppers,
+    record_key_event,
+)
 from stemmadb.accounts.data import ApiKeyIdentity, IssuedApiKey
 from stemmadb.accounts.entities import ApiKey
 from stemmadb.accounts.vocabularies import SecurityEventType
@@ -80,8 +89,8 @@ def issue(
         ReferenceNotFoundError: no such user or workspace.
         ValidationError: a malformed scope, an empty name, a lifetime that is not positive; nothing was sent.
     """
-    if expires_in is not None and expires_in <= timedelta(0):
-        raise ValidationError("expires_in must be above 0", field="expires_in")
+    if expires_in is not None:
+        checked_lifetime(expires_in, "expires_in")
     return insert_key(
         session,
         NewKey(
@@ -138,10 +147,12 @@ def create(
     """
     if not isinstance(key_hash, bytes) or len(key_hash) != 32:
         raise ValidationError("key_hash is a digest of 32 bytes", field="key_hash")
-    if not _PREFIX.fullmatch(prefix):
+    if not _is_prefix(prefix):
         raise ValidationError("prefix takes 8 to 64 letters, digits, _ and -", field="prefix")
-    if expires_at is not None and expires_at.tzinfo is None:
-        raise ValidationError("expires_at needs a time zone", field="expires_at")
+    if expires_at is not None and (not isinstance(expires_at, datetime) or expires_at.utcoffset() is None):
+        raise ValidationError("expires_at is a datetime with a time zone", field="expires_at")
+    if expires_at is not None:
+        checked_lifetime(expires_at - datetime.now(UTC), "expires_at")
     key = _INSERT_DIGEST.write(
         session,
         id=uuid7(),
@@ -198,7 +209,12 @@ def verify(session: Session, token: SecretStr, *, required_scope: str | None = N
     Raises:
         AuthenticationError: unknown, wrong, expired, revoked, or of somebody who is not active: one message for all.
         PermissionDeniedError: the key is right, but does not allow ``required_scope``.
+        ValidationError: the token is not wrapped, or the scope is malformed; nothing was sent.
     """
+    if not isinstance(token, SecretStr):
+        raise ValidationError("token is a pydantic SecretStr, which no log and no traceback shows", field="token")
+    if required_scope is not None and not is_scope(required_scope):
+        raise ValidationError("required_scope is of the form domain:action", field="required_scope")
     parsed = _tokens.parse(token.get_secret_value(), "k")
     if parsed is None:
         raise AuthenticationError
@@ -230,6 +246,10 @@ def _touch(session: Session, key_id: UUID, token: str, peppers: KeyRing) -> None
 def looks_like_token(text: str) -> bool:
     """Return whether the text has the form and the checksum of an API key; no database is asked."""
     return _tokens.parse(text, "k") is not None
+
+
+def _is_prefix(value: object) -> bool:
+    return isinstance(value, str) and _PREFIX.fullmatch(value) is not None
 
 
 _BY_PREFIX = select(ApiKey).where(ApiKey.prefix == bindparam("prefix"))
@@ -275,7 +295,7 @@ def get_by_prefix(session: Session, prefix: str) -> ApiKey:
 @query
 def find_by_prefix(session: Session, prefix: str) -> ApiKey | None:
     """Return the key with this prefix, or None."""
-    if not _PREFIX.fullmatch(prefix):
+    if not _is_prefix(prefix):
         return None
     return session.scalars(_BY_PREFIX, {"prefix": prefix}).one_or_none()
 

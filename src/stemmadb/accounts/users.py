@@ -29,6 +29,7 @@ from stemmadb.accounts.data import (
 )
 from stemmadb.accounts.entities import Permission, Role, RolePermission, User, UserPermission, UserRole
 from stemmadb.accounts.vocabularies import UserStatus
+from stemmadb.data import checked_member, checked_text
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import ConflictError, NotFoundError, ValidationError
 from stemmadb.paging import Page, page
@@ -120,7 +121,7 @@ def create(
         ConflictError: the address belongs to a user, live or deleted. The transaction stays usable.
         ValidationError: not an address, or a plain password or a weak hash in the place of a hash; nothing was sent.
     """
-    if password_hash is not None and not is_acceptable(password_hash):
+    if password_hash is not None and not is_acceptable(checked_text(password_hash, "password_hash")):
         message = "password_hash is neither bcrypt nor Argon2id of at least 19 MiB and two passes: never pass a password"
         raise ValidationError(message, field="password_hash")
     # Made as an entity first: its rules are those of the columns.
@@ -286,13 +287,14 @@ def list_all(
 
     Raises:
         InvalidCursorError: the cursor is not of this list.
+        ValidationError: an unknown status, or a query that no text contains; nothing was sent.
     """
     statement = select(User)
     if status is not None:
-        statement = statement.where(User.status == status)
+        statement = statement.where(User.status == checked_member(status, UserStatus, "status"))
     elif not include_deleted:
         statement = statement.where(User.deleted_at.is_(None))
-    if query:
+    if query is not None and checked_text(query, "query"):
         statement = statement.where(User.email.icontains(query, autoescape=True) | User.name.icontains(query, autoescape=True))
     return page(session, statement, order_by=[User.created_at.desc(), User.id.desc()], cursor=cursor, limit=limit, with_total=with_total)
 

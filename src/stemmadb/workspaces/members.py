@@ -6,6 +6,7 @@ from typing import Final
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from stemmadb.data import checked_member
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, LastOwnerError, NotFoundError, PermissionDeniedError
 from stemmadb.paging import Page, page
@@ -43,7 +44,7 @@ def add(session: Session, user_id: Id, role: WorkspaceRole = WorkspaceRole.MEMBE
         session,
         id=uuid7(),
         user_id=parse_reference(user_id, "user_id"),
-        role=WorkspaceRole(role).value,
+        role=checked_member(role, WorkspaceRole, "role").value,
         invited_by_id=None if invited_by_id is None else parse_reference(invited_by_id, "invited_by_id"),
     )
     if member is None:
@@ -97,7 +98,7 @@ def list_all(session: Session, *, role: WorkspaceRole | None = None, cursor: str
     """
     statement = select(WorkspaceMember)
     if role is not None:
-        statement = statement.where(WorkspaceMember.role == role)
+        statement = statement.where(WorkspaceMember.role == checked_member(role, WorkspaceRole, "role"))
     return page(session, statement, order_by=[WorkspaceMember.joined_at, WorkspaceMember.id], cursor=cursor, limit=limit)
 
 
@@ -127,11 +128,11 @@ def change_role(session: Session, user_id: Id, role: WorkspaceRole) -> Workspace
         LastOwnerError: the workspace would be left without an owner.
         NotFoundError: the user is not a member of this workspace.
     """
-    key = parse_id(user_id, "WorkspaceMember")
+    key, wanted = parse_id(user_id, "WorkspaceMember"), checked_member(role, WorkspaceRole, "role")
     _LOCK.run(session)
-    if role != WorkspaceRole.OWNER:
+    if wanted != WorkspaceRole.OWNER:
         _require_other_owner(session, user_id)
-    member = _SET_ROLE.write(session, user_id=key, role=WorkspaceRole(role).value)
+    member = _SET_ROLE.write(session, user_id=key, role=wanted.value)
     if member is None:
         raise NotFoundError("WorkspaceMember", user_id)
     logger.info("role changed", extra={"user_id": str(key), "role": member.role})
@@ -162,9 +163,10 @@ def require_role(session: Session, user_id: Id, at_least: WorkspaceRole) -> Work
     Raises:
         PermissionDeniedError: the user is less, or no member.
     """
+    least = checked_member(at_least, WorkspaceRole, "at_least")
     member = find(session, user_id)
-    if member is None or _RANK[WorkspaceRole(member.role)] < _RANK[WorkspaceRole(at_least)]:
-        raise PermissionDeniedError(f"workspace:{WorkspaceRole(at_least).value.lower()}")
+    if member is None or _RANK[WorkspaceRole(member.role)] < _RANK[least]:
+        raise PermissionDeniedError(f"workspace:{least.value.lower()}")
     return member
 
 

@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
 from stemmadb._workspace_ids import forget_at_commit
+from stemmadb.data import checked_text
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
-from stemmadb.errors import ConflictError, NotFoundError, ReferenceNotFoundError, ValidationError
+from stemmadb.errors import ConflictError, NotFoundError, ReferenceNotFoundError
 from stemmadb.paging import Page, page
 from stemmadb.query import query, read, sql, sql_rows
 from stemmadb.tenancy import connection_of
@@ -92,10 +93,12 @@ def create(
     if slug is not None:
         checked_slug(slug)
     draft = Workspace(
-        owner_id=owner, name=name, slug=slug or slug_of(name), description=description, settings=settings or WorkspaceSettings()
+        owner_id=owner,
+        name=checked_text(name, "name"),
+        slug=slug_of(name) if slug is None else slug,
+        description=description,
+        settings=WorkspaceSettings() if settings is None else settings,
     )
-    if not draft.name.strip():
-        raise ValidationError("name is what people call the workspace", field="name")
     if _OWNER_EXISTS.first(session, id=owner) is None:
         raise ReferenceNotFoundError("workspaces_owner_id_fkey", "owner_id")
     with session.begin_nested():

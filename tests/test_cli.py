@@ -75,6 +75,18 @@ def test_version_and_help() -> None:
         assert command in call("--help").stdout
 
 
+def test_the_workspace_of_the_environment_need_not_exist_yet(run: Run) -> None:
+    """Commands about tables of no workspace do not look for it, least of all the one that makes it; commands in it do."""
+    here = {"STEMMADB_WORKSPACE": "lab"}
+    assert run("seed", "run", "--profile", "prod", **here).returncode == 0
+    assert run("seed", "status", **here).returncode == 0
+    assert run("users", "create", "me@example.com", **here).returncode == 0
+    assert "lab was not found" in run("members", "list", **here).stderr
+    assert run("workspaces", "create", "Lab", "--owner", "me@example.com", **here).stdout.strip() == "lab"
+    assert run("workspaces", "list", **here).returncode == 0
+    assert "OWNER" in run("members", "list", **here).stdout
+
+
 @pytest.mark.slow
 def test_demo_twice(data_dir: Path) -> None:
     """On a cluster of its own: everything that README promises is printed, and a second run changes nothing."""

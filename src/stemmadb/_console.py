@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -18,18 +19,24 @@ WorkspaceOption = Annotated[
 ]
 
 
-def open_database(url: str | None = None, workspace: str | None = None, *, migrate: bool = True) -> Database:
+def open_database(url: str | None = None, workspace: str | EllipsisType | None = ..., *, migrate: bool = True) -> Database:
     """
     Open the database of a command: the one named, else DATABASE_URL, else the embedded server.
 
     Args:
         url: what the command was given.
-        workspace: slug or id.
+        workspace: slug or id; None is STEMMADB_WORKSPACE. Left out by commands that need none: their tables belong to no workspace, and
+            the one of the environment need not exist yet.
         migrate: whether the embedded server is migrated first; False for the commands that migrate.
     """
     from stemmadb import _entry
 
-    return _entry.connect(url, workspace=workspace) if migrate else _entry.connect_unmigrated(url)
+    if not migrate:
+        return _entry.connect_unmigrated(url)
+    db = _entry.connect(url, workspace=None if isinstance(workspace, EllipsisType) else workspace)
+    if isinstance(workspace, EllipsisType):
+        db.workspace = None
+    return db
 
 
 def output(value: Any, as_json: bool, show: Callable[[], object]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from stemmadb import tenancy
 from stemmadb.database import Database
 from stemmadb.errors import SeedError, StemmaError, ValidationError
 from stemmadb.infra import SeedHistory, SeedRowCounts
@@ -98,7 +99,9 @@ def run(db: Database, profile: str) -> SeedReport:
         if seed.check is not None:
             seed.check(seed.data)
         try:
-            counts = db.run(_apply, seed, wanted, workspace=seed.workspace)
+            # A module without a workspace has none, whatever the Database or the context says.
+            with tenancy.outside():
+                counts = db.run(_apply, seed, wanted, workspace=seed.workspace)
         except StemmaError as error:
             raise SeedError(seed.name, f"profile {wanted}", str(error)) from error
         if counts is None:
@@ -118,7 +121,7 @@ def status(db: Database, profile: str | None = None) -> list[SeedStatus]:
         profile: only this one; None: all of them.
     """
     wanted = PROFILES if profile is None else (_profile(profile),)
-    with db.session(read_only=True) as session:
+    with tenancy.outside(), db.session(read_only=True) as session:
         history = {(row.profile, row.module): row for row in session.scalars(select(SeedHistory))}
     found = []
     for each in wanted:

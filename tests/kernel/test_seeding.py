@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from stemmadb import seeding
+from stemmadb import seeding, tenancy
 from stemmadb.database import Database
 from stemmadb.errors import SeedError, ValidationError
 from stemmadb.evaluation import definitions, runs
@@ -35,6 +35,18 @@ def test_twice_is_as_once(committed_db: Database, profile: str) -> None:
     assert (second.applied, set(second.unchanged)) == ({}, set(first.applied))
     assert counts(committed_db) == before
     assert sum(sum(tables.values()) for tables in first.applied.values()) > 0
+
+
+def test_the_default_workspace_need_not_exist(committed_db: Database) -> None:
+    """A Database for a workspace that the seeds are still to make, in a context that names another one: each module has its own or none."""
+    committed_db.workspace = "dev"
+    with tenancy.workspace("nowhere"):
+        assert seeding.status(committed_db, "dev")[0].state == "pending"
+        assert seeding.run(committed_db, "dev").applied
+        assert {row.state for row in seeding.status(committed_db, "dev")} == {"applied"}
+        assert tenancy.current_workspace() == "nowhere"
+    with committed_db.session() as session:
+        assert definitions.list_all(session).items
 
 
 @pytest.mark.requirement("EC-148", "EC-153")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 
 __all__ = ["StatementCount", "count_statements"]
 
@@ -72,5 +73,13 @@ def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
         if slow_query_ms and elapsed_ms > slow_query_ms:
             logger.warning("slow query, %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
 
+    def failed(context: ExceptionContext) -> None:
+        started = getattr(context.execution_context, "stemma_started", None)
+        elapsed_ms = 0.0 if started is None else (time.perf_counter() - started) * 1000
+        if slow_query_ms and elapsed_ms > slow_query_ms:
+            # The slowest of all are those that a time limit ends.
+            logger.warning("slow query, failed after %.0f ms: %s", elapsed_ms, context.statement, extra={"duration_ms": elapsed_ms})
+
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
+    event.listen(engine, "handle_error", failed)

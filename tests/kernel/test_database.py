@@ -127,6 +127,19 @@ def test_slow_queries_are_logged_without_parameters(committed_db: Database, capl
     assert "hunter2" not in caplog.text
 
 
+@pytest.mark.requirement("EC-016", "EC-032")
+def test_a_statement_that_is_ended_for_its_slowness_is_logged(committed_db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """The slowest of all: QUERY_TIMEOUT_MS ends it, and the log names it; not its parameters, nor what fails at once."""
+    settings = Settings(slow_query_ms=20, query_timeout_ms=60)
+    with connect(text_of(committed_db.url), settings=settings) as db, caplog.at_level(logging.WARNING, "stemmadb.query"):
+        for statement in ("SELECT pg_sleep(5), CAST(:secret AS text)", "SELECT 1 / 0, CAST(:secret AS text)"):
+            with pytest.raises(StemmaError):
+                db.run(lambda session, sent=statement: session.execute(text(sent), {"secret": "hunter2"}), retries=0)
+    assert [record.getMessage() for record in caplog.records if "pg_sleep" in record.getMessage()]
+    assert not [record for record in caplog.records if "1 / 0" in record.getMessage()]
+    assert "hunter2" not in caplog.text
+
+
 @pytest.mark.requirement("TN-014", "EC-030", "EC-162")
 @pytest.mark.parametrize("on", [True, False])
 def test_query_log_is_a_switch(committed_db: Database, caplog: pytest.LogCaptureFixture, on: bool) -> None:

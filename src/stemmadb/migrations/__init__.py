@@ -12,7 +12,8 @@ Migrations run over ``DIRECT_URL`` as the owner of the schema, one migrator at a
 wait at most five seconds for a lock on a table and try again, so that they never hold up traffic for longer. ``stemmadb migrate`` is the
 same on the command line; docs/runbook.md says when to run what.
 
-Revisions may use three operations of ours: ``op.backfill``, ``op.enable_tenant`` and ``op.create_index_concurrently``.
+Revisions may use operations of ours: ``op.backfill``, ``op.enable_tenant``, ``op.create_index_concurrently``,
+``op.create_document_function`` and ``op.drop_document_function``.
 """
 
 from stemmadb.migrations._check import check, drift

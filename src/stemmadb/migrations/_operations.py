@@ -4,6 +4,7 @@ Operations that revisions may use beside Alembic's own.
     op.backfill("definitions", "UPDATE stemma.definitions SET message = '' WHERE workspace_id = :workspace_id AND message IS NULL")
     op.enable_tenant("definition_notes")
     op.create_index_concurrently("definitions_message_idx", "ON stemma.definitions (workspace_id, message)")
+    op.create_document_function(DefinitionContent, 2)
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import text
 
+from stemmadb.documents import Document
+from stemmadb.documents.steps import drop_upcast_function, upcast_function
 from stemmadb.errors import MigrationError
 from stemmadb.migrations._connection import LOCK_TIMEOUT, SCHEMA
 
@@ -102,6 +105,45 @@ class _CreateIndexConcurrently(MigrateOperation):
         operations.invoke(cls(name, definition, unique=unique))
 
 
+class _CreateDocumentFunction(MigrateOperation):
+    def __init__(self, statement: str) -> None:
+        self.statement = statement
+
+    @classmethod
+    def create_document_function(cls, operations: Operations, document: type[Document], version: int, *, schema: str = SCHEMA) -> None:
+        """
+        Make the function that brings stored documents to a version inside the database: ``stemma.definition_content_v2(jsonb)``.
+
+        The version is part of the name, and the revision says which, so that it makes the same function when there are newer ones. When a
+        release changes steps that were released, ``stemmadb migrate check`` and ``doctor`` find that the function is another one.
+
+        Args:
+            operations: ``op``, given by Alembic.
+            document: a class whose steps up to that version are declared (``stemmadb.documents.steps``).
+            version: the one that the function leads to.
+            schema: where the function is made.
+
+        Raises:
+            ConfigurationError: a step is a function of Python.
+        """
+        operations.invoke(cls(upcast_function(document, version, schema=schema)))
+
+
+class _DropDocumentFunction(_CreateDocumentFunction):
+    @classmethod
+    def drop_document_function(cls, operations: Operations, document: type[Document], version: int, *, schema: str = SCHEMA) -> None:
+        """
+        Drop a function made by ``op.create_document_function``. Refused while an index or a column uses it.
+
+        Args:
+            operations: ``op``, given by Alembic.
+            document: as it was given there.
+            version: likewise.
+            schema: likewise.
+        """
+        operations.invoke(cls(drop_upcast_function(document, version, schema=schema)))
+
+
 def register() -> None:
     """Make the operations known to Alembic; more than once does no harm."""
     if hasattr(Operations, "backfill"):
@@ -109,9 +151,13 @@ def register() -> None:
     Operations.register_operation("backfill")(_Backfill)
     Operations.register_operation("enable_tenant")(_EnableTenant)
     Operations.register_operation("create_index_concurrently")(_CreateIndexConcurrently)
+    Operations.register_operation("create_document_function")(_CreateDocumentFunction)
+    Operations.register_operation("drop_document_function")(_DropDocumentFunction)
     Operations.implementation_for(_Backfill)(_backfill)
     Operations.implementation_for(_EnableTenant)(_enable_tenant)
     Operations.implementation_for(_CreateIndexConcurrently)(_create_index_concurrently)
+    Operations.implementation_for(_CreateDocumentFunction)(_document_function)
+    Operations.implementation_for(_DropDocumentFunction)(_document_function)
 
 
 def _backfill(operations: Operations, operation: _Backfill) -> int:
@@ -179,3 +225,7 @@ def _create_index_concurrently(operations: Operations, operation: _CreateIndexCo
             connection.execute(text(create))
         finally:
             connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+
+
+def _document_function(operations: Operations, operation: _CreateDocumentFunction) -> None:
+    operations.execute(operation.statement)

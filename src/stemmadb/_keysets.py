@@ -262,4 +262,3 @@ def _fixed(statement: Select[Any]) -> Iterator[ColumnElement[Any]]:
 
 def _holds(expressions: Sequence[ColumnElement[Any]], wanted: ColumnElement[Any]) -> bool:
     return any(expression.compare(wanted) for expression in expressions)
-

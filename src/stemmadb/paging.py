@@ -181,7 +181,7 @@ class _Shape:
         key = nulls, total, loader is None
         built = self._pages.get(key)
         if built is None:
-            rest = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
+            rest: Any = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
             if loader is not None:
                 rest = rest.with_only_columns(*loader.attributes, maintain_column_froms=True)
                 rest = rest if self._everything else tenancy.scoped(rest)

@@ -29,9 +29,7 @@ def make_scenarios(session: Session, definition_id: UUID, count: int) -> list[Sc
     return scenarios.create_many(session, definition_id, items)
 
 
-def make_run(
-    session: Session, *, scenario_count: int = 2, models: Sequence[str] = (MODEL,), started: bool = True, **config: Any
-) -> Run:
+def make_run(session: Session, *, scenario_count: int = 2, models: Sequence[str] = (MODEL,), started: bool = True, **config: Any) -> Run:
     """Return a run of a new definition that selected all of so many scenarios, with planned slots if it is started."""
     definition = make_definition(session)
     made = make_scenarios(session, definition.id, scenario_count) if scenario_count else []

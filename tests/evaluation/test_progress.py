@@ -165,7 +165,7 @@ def test_progress_of_version_0_is_read_and_raised(session: Session) -> None:
 def test_progress_of_a_newer_release_is_not_overwritten(session: Session) -> None:
     """A progress that this release does not know is neither replaced nor added to; reading it names the run."""
     run_id = reporting_run(session, total=1)
-    session.execute(text("UPDATE stemma.runs SET progress = '{\"schema_version\": 2, \"total\": 5}' WHERE id = :id"), {"id": run_id})
+    session.execute(text('UPDATE stemma.runs SET progress = \'{"schema_version": 2, "total": 5}\' WHERE id = :id'), {"id": run_id})
     session.expunge_all()
     calls = [
         lambda: runs.report_progress(session, run_id, RunProgress()),

@@ -256,9 +256,7 @@ def test_finish_goes_by_the_slots(session: Session, ends: str, status: RunStatus
 
 
 @pytest.mark.requirement("AD-007")
-@pytest.mark.parametrize(
-    ("done", "status"), [((3, 3, 0), C), ((3, 2, 1), PART), ((3, 0, 3), F), ((3, 1, 1), None), ((0, 0, 0), None)]
-)
+@pytest.mark.parametrize(("done", "status"), [((3, 3, 0), C), ((3, 2, 1), PART), ((3, 0, 3), F), ((3, 1, 1), None), ((0, 0, 0), None)])
 def test_finish_goes_by_reported_progress(session: Session, done: tuple[int, int, int], status: RunStatus | None) -> None:
     """A run without slots is finished by what it reported, once everything is."""
     run = run_in(session, R)

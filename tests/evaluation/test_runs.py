@@ -76,7 +76,7 @@ def test_progress_is_stored_with_its_version(session: Session) -> None:
     stored = text("SELECT progress->>'schema_version' FROM stemma.runs WHERE id = :id")
     assert session.execute(stored, {"id": run.id}).scalar() == "1"
     raw = text(
-        "INSERT INTO stemma.runs (definition_id, config) VALUES (:definition_id, '{\"schema_version\": 1, \"models\": []}') RETURNING id"
+        'INSERT INTO stemma.runs (definition_id, config) VALUES (:definition_id, \'{"schema_version": 1, "models": []}\') RETURNING id'
     )
     raw_id = session.execute(raw, {"definition_id": run.definition_id}).scalar_one()
     assert session.execute(stored, {"id": raw_id}).scalar() == "1"
@@ -283,9 +283,7 @@ def test_list_for_tree(session: Session) -> None:
     child = definitions.fork(session, root.id, DefinitionFork(message="shorter"))
     grandchild = definitions.fork(session, child.id)
     stranger = make_definition(session, "B")
-    of = {
-        each.id: runs.create(session, RunCreate(definition_id=each.id, config=CONFIG)).id for each in (root, child, grandchild, stranger)
-    }
+    of = {each.id: runs.create(session, RunCreate(definition_id=each.id, config=CONFIG)).id for each in (root, child, grandchild, stranger)}
     runs.start(session, of[grandchild.id])
 
     def listed(definition_id: UUID, **filters: object) -> set[UUID]:
@@ -309,9 +307,7 @@ def test_list_for_tree(session: Session) -> None:
 def test_one_unreadable_run_does_not_break_its_page(session: Session) -> None:
     """A configuration of a newer release raises with its place, or is left out, or comes raw: as the caller asks."""
     good, bad = (make_run(session, started=False, scenario_count=0) for _ in range(2))
-    session.execute(
-        text("UPDATE stemma.runs SET config = '{\"schema_version\": 99, \"models\": []}' WHERE id = :id"), {"id": bad.id}
-    )
+    session.execute(text('UPDATE stemma.runs SET config = \'{"schema_version": 99, "models": []}\' WHERE id = :id'), {"id": bad.id})
     session.expunge_all()
     with pytest.raises(UnknownSchemaVersionError) as caught:
         runs.list_all(session)

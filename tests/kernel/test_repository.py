@@ -746,8 +746,7 @@ def test_streams_need_constant_memory(session: Session) -> None:
         session.execute(sa.delete(Permission))
         session.execute(
             sa.text(
-                "INSERT INTO stemma.permissions (key, description) "
-                "SELECT 'p:x' || n, repeat('x', 500) FROM generate_series(1, :rows) AS n"
+                "INSERT INTO stemma.permissions (key, description) SELECT 'p:x' || n, repeat('x', 500) FROM generate_series(1, :rows) AS n"
             ),
             {"rows": rows},
         )

@@ -39,9 +39,7 @@ _SKIP: Final = sql_rows(
 
 
 @tenant_query
-def skip_slots(
-    session: Session, run_id: Id, *, scenario_ids: Sequence[Id] = (), models: Sequence[str] = (), reason: str
-) -> int:
+def skip_slots(session: Session, run_id: Id, *, scenario_ids: Sequence[Id] = (), models: Sequence[str] = (), reason: str) -> int:
     """
     Leave out queued slots: they become SKIPPED and count as done. Slots that are running or finished stay as they are.
 

@@ -17,9 +17,7 @@ from stemmadb.query import read, sql
 # The private modules of the pack log under the name that callers import.
 log = logging.getLogger("stemmadb.evaluation.runs")
 
-_LOCKED: Final = sql(
-    Run, "SELECT {columns} FROM stemma.runs WHERE runs.workspace_id = :workspace_id AND runs.id = :id FOR NO KEY UPDATE"
-)
+_LOCKED: Final = sql(Run, "SELECT {columns} FROM stemma.runs WHERE runs.workspace_id = :workspace_id AND runs.id = :id FOR NO KEY UPDATE")
 
 MAX_ATTEMPTS: Final = f"coalesce(CAST(run.config ->> 'max_attempts' AS integer), {RunConfig.model_fields['max_attempts'].default})"
 """SQL: how often a slot of ``run`` is tried. The key has been called so since version 0, where it may be absent."""

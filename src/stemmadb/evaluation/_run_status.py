@@ -75,9 +75,7 @@ _STOP: Final = sql(
 
 
 @tenant_query
-def set_status(
-    session: Session, run_id: Id, status: RunStatus, *, error_code: str | None = None, error_message: str | None = None
-) -> Run:
+def set_status(session: Session, run_id: Id, status: RunStatus, *, error_code: str | None = None, error_message: str | None = None) -> Run:
     """
     Change the status of a run.
 

@@ -13,12 +13,14 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, Dialect, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from stemmadb import _deadlines, _driver, _heads, observability, tenancy
 from stemmadb import _openings as openings
 from stemmadb._loops import PerLoop
 from stemmadb._openings import Opening
 from stemmadb._pools import AsyncPool, Pool, close_idle, connect_async, refuse_dead
+from stemmadb._settling import LIFE, LIFE_COLUMNS, Life
 from stemmadb._sqlstates import is_stale_plan, translate
 from stemmadb._urls import ParsedUrl, describe
 from stemmadb.errors import (
@@ -34,17 +36,18 @@ from stemmadb.settings import Settings
 logger = logging.getLogger("stemmadb.database")
 
 # What a new connection is asked, in one round trip. A pooler hands out a process id of its own, which differs from pg_backend_pid().
-_INSPECT = """
+_INSPECT = f"""
 SELECT pg_catalog.pg_backend_pid(),
        pg_catalog.current_setting('server_version_num')::integer,
        me.rolname = 'stemma_app',
        coalesce((SELECT pg_catalog.pg_has_role(me.oid, app.oid, 'SET')
                    FROM pg_catalog.pg_roles AS app WHERE app.rolname = 'stemma_app'), false),
        me.rolsuper OR me.rolbypassrls,
-       pg_catalog.to_regclass('stemma.stemma_alembic_version') IS NOT NULL
+       pg_catalog.to_regclass('stemma.stemma_alembic_version') IS NOT NULL,
+       {LIFE_COLUMNS}
   FROM pg_catalog.pg_roles AS me
  WHERE me.rolname = current_user
-"""
+"""  # noqa: S608
 _MAX_DERIVED = 2048
 _MAX_CONNECT_S = 3600
 _HEADS = "SELECT version_num FROM stemma.stemma_alembic_version"
@@ -186,7 +189,7 @@ class Engines:
         event.listen(engine.pool, "checkout", refuse_dead)
         observability.watch(engine, log_queries=self.settings.log_queries, slow_query_ms=self.settings.slow_query_ms)
 
-    def _connect(self, dialect: Dialect, _record: object, cargs: Any, cparams: dict[str, Any]) -> Any:
+    def _connect(self, dialect: Dialect, record: ConnectionPoolEntry | None, cargs: Any, cparams: dict[str, Any]) -> Any:
         """Make a connection, and refuse one that the library cannot work with."""
         deadline = _deadlines.current()
         if deadline is not None:
@@ -201,17 +204,19 @@ class Engines:
         try:
             if deadline is not None:
                 deadline.watch(openings.driver_of(connection).fileno())
-            self._inspect(connection)
+            life = self._inspect(connection)
         except BaseException:
             connection.close()
             raise
+        if record is not None:
+            record.info[LIFE] = life
         return connection
 
-    def _inspect(self, connection: Any) -> None:
+    def _inspect(self, connection: Any) -> Life | None:
         cursor = connection.cursor()
         try:
             cursor.execute(_INSPECT)
-            pid, version, is_app, may_switch, bypasses, migrated = cursor.fetchone()
+            pid, version, is_app, may_switch, bypasses, migrated, *life = cursor.fetchone()
             driver = openings.driver_of(connection)
             if driver.info.backend_pid != pid:
                 # Statements prepared through a transaction pooler may be answered by another client's: wrong rows, without an error.
@@ -226,6 +231,8 @@ class Engines:
                         "the login bypasses row-level security: grant it stemma_app, or connect as stemma_app (stemmadb migrate roles)"
                     )
             self.login = replace(self.login, pooled=self._pooled)
+            # A pooler may go on with another server, or another life of it, on the same connection.
+            return None if self._pooled else Life.of(*life)
         finally:
             cursor.close()
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from stemmadb import _deadlines
+from stemmadb._settling import Mark, OpenSession, Pause, backoff, mark, took_effect
 from stemmadb._sqlstates import translate
 from stemmadb.data import checked_text
 from stemmadb.errors import (
-    CommitUnknownError,
     ConflictError,
     ConnectionLostError,
     DatabaseUnavailableError,
@@ -46,10 +45,6 @@ _CLAIM = text(
     RETURNING pg_catalog.pg_current_xact_id()::text
     """
 )
-_XID = text("SELECT pg_catalog.pg_current_xact_id_if_assigned()::text")
-_STATUS = text("SELECT pg_catalog.pg_xact_status(CAST(:xid AS xid8))")
-_SETTLE_S = 30.0
-_LAST_LOOK_S = 0.25
 _FOREIGN = (SQLAlchemyError, psycopg.Error)
 
 
@@ -72,10 +67,6 @@ class Plan:
             raise ValidationError("idempotency_key takes 1 to 200 characters", field="idempotency_key")
 
 
-OpenSession = Callable[[], Session]
-Pause = Callable[[float], None]
-
-
 def run(plan: Plan, open_session: OpenSession, work: Callable[[Session], R], pause: Pause) -> R:
     """Run the work in a transaction of its own until it is committed, refused for good, or given up."""
     end = None if plan.deadline_s is None else time.monotonic() + plan.deadline_s
@@ -86,7 +77,7 @@ def run(plan: Plan, open_session: OpenSession, work: Callable[[Session], R], pau
             with _deadlines.within(None if end is None else end - time.monotonic()):
                 return _attempt(plan, open_session, work)
         except _Unanswered as lost:
-            if _took_effect(lost.xid, end, open_session, pause):
+            if took_effect(lost.transaction, end, open_session, pause):
                 return cast("R", lost.result)
             again = _Again(lost.error)
         except _Again as error:
@@ -105,7 +96,7 @@ def run(plan: Plan, open_session: OpenSession, work: Callable[[Session], R], pau
             raise again.error from None
         attempt += 1
         logger.info("unit of work is repeated: %s", type(again.error).__name__, extra={"attempt": attempt})
-        pause(_backoff(attempt, end))
+        pause(backoff(attempt, end))
 
 
 class _Again(Exception):  # noqa: N818
@@ -118,8 +109,8 @@ class _Again(Exception):  # noqa: N818
 class _Unanswered(Exception):  # noqa: N818
     """COMMIT was sent, and the connection broke before the reply."""
 
-    def __init__(self, xid: str, result: object, error: StemmaError) -> None:
-        self.xid = xid
+    def __init__(self, transaction: Mark, result: object, error: StemmaError) -> None:
+        self.transaction = transaction
         self.result = result
         self.error = error
 
@@ -133,7 +124,7 @@ def _attempt(plan: Plan, open_session: OpenSession, work: Callable[[Session], R]
             xid = _claim(session, plan.key)
             result = work(session)
             session.flush()
-            xid = xid or session.scalar(_XID)
+            transaction = mark(session, plan.key, xid)
         except BaseException as error:
             # What the work has committed by itself must not be done twice.
             is_whole = session is None or session.get_transaction() is begun
@@ -144,11 +135,11 @@ def _attempt(plan: Plan, open_session: OpenSession, work: Callable[[Session], R]
             if found is error:
                 raise
             raise found from None
-        _commit(session, xid, result)
+        _commit(session, transaction, result)
         return result
 
 
-def _commit(session: Session, xid: str | None, result: object) -> None:
+def _commit(session: Session, transaction: Mark | None, result: object) -> None:
     try:
         session.commit()
     except _FOREIGN as error:
@@ -158,9 +149,8 @@ def _commit(session: Session, xid: str | None, result: object) -> None:
             raise _Again(found) from None
         if not isinstance(found, DatabaseUnavailableError):
             raise found from None
-        # Without a transaction id nothing was written, so there is nothing that could be lost.
-        if xid is not None:
-            raise _Unanswered(xid, result, found) from None
+        if transaction is not None:
+            raise _Unanswered(transaction, result, found) from None
 
 
 def _claim(session: Session, key: str | None) -> str | None:
@@ -185,32 +175,3 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, SerializationError | ConnectionLostError):
         return True
     return isinstance(error, DatabaseUnavailableError) and error.safe_to_retry
-
-
-def _took_effect(xid: str, end: float | None, open_session: OpenSession, pause: Pause) -> bool:
-    """
-    Find out whether a transaction whose COMMIT was not answered took effect.
-
-    The server may not have noticed yet that its client is gone: while the transaction is in progress, it is asked again.
-    """
-    now = time.monotonic()
-    # A deadline that has passed leaves time for one look: not to know is worse than a moment more.
-    until = now + _SETTLE_S if end is None else max(end, now + _LAST_LOOK_S)
-    attempt = 0
-    while (left := until - time.monotonic()) > 0:
-        try:
-            with _deadlines.within(left), contextlib.closing(open_session()) as session:
-                status = session.scalar(_STATUS, {"xid": xid})
-            if status in ("committed", "aborted"):
-                return bool(status == "committed")
-        except (*_FOREIGN, StemmaError) as error:
-            logger.info("a lost COMMIT could not be settled yet: %s", type(error).__name__)
-        pause(_backoff(attempt, until))
-        attempt += 1
-    raise CommitUnknownError(xid)
-
-
-def _backoff(attempt: int, end: float | None) -> float:
-    """Return seconds to wait: 10 ms doubled each time up to a second, with jitter, never past the end."""
-    seconds = min(1.0, 0.01 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311
-    return float(seconds if end is None else max(0.0, min(seconds, end - time.monotonic())))

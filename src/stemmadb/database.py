@@ -252,7 +252,8 @@ class Database:
             SerializationError: the retries were not enough.
             QueryTimeoutError: the deadline passed, kind "deadline"; nothing was stored.
             ConflictError: work of that idempotency key was done before; nothing was run.
-            CommitUnknownError: the reply to COMMIT was lost, and the server could not be asked.
+            CommitUnknownError: the reply to COMMIT was lost, and the server could not be asked, or crashed meanwhile. With an idempotency
+                key a crash does not matter.
         """
         plan = _work.Plan(retries, deadline_s, idempotency_key)
 

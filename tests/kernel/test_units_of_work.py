@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tests.chaos import DROP, SWALLOW, ChaosProxy
 
 from stemmadb import connect
-from stemmadb._work import _backoff
+from stemmadb._settling import backoff
 from stemmadb.accounts import users
 from stemmadb.database import Database
 from stemmadb.errors import ConflictError, ConnectionLostError, NotFoundError, QueryTimeoutError, SerializationError, ValidationError
@@ -236,7 +236,7 @@ def test_work_that_committed_by_itself_is_not_repeated(committed_db: Database, c
 @pytest.mark.offline
 def test_pauses_stay_below_two_seconds() -> None:
     """However often work was repeated."""
-    assert all(0 < _backoff(attempt, None) < 2 for attempt in (0, 1, 10, 100, 5000))
+    assert all(0 < backoff(attempt, None) < 2 for attempt in (0, 1, 10, 100, 5000))
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class Database:
     @contextlib.contextmanager
     def all_workspaces(self, *, reason: str) -> Iterator[Session]:
         """
-        Open a session that reads across workspaces, as stemma_maintenance; the reason is kept in audit_logs.
+        Open a session that reads across workspaces, as stemma_maintenance; the reason is kept in audit_logs, whatever becomes of the block.
 
         Raises:
             PermissionDeniedError: the login was not granted stemma_maintenance.
@@ -184,6 +184,8 @@ class Database:
         try:
             try:
                 session.execute(_AUDIT, {"reason": reason})
+                # Before anything is seen: what was read stays on record also when the block is left by an error.
+                session.commit()
             except Exception as error:
                 found = translate(error)
                 raise PermissionDeniedError("stemma_maintenance") if isinstance(found, PermissionDeniedError) else found from None

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from stemmadb import connect, tenancy, use
 from stemmadb.accounts.entities import User
 from stemmadb.database import Database
-from stemmadb.errors import NotFoundError, StemmaError, TenantViolationError, WorkspaceNotSetError
+from stemmadb.errors import NotFoundError, StemmaError, TenantViolationError, ValidationError, WorkspaceNotSetError
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation.data import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent
@@ -447,3 +447,26 @@ def test_all_workspaces_reads_across_and_is_on_record(committed_db: Database, pa
     with committed_db.session() as session:
         found = session.execute(text("SELECT action, after -> 'data' ->> 'reason' FROM stemma.audit_logs")).all()
     assert [tuple(row) for row in found] == [("ALL_WORKSPACES", "census")]
+
+
+@pytest.mark.requirement("AD-021")
+def test_what_was_read_across_workspaces_stays_on_record(committed_db: Database, pair: tuple[UUID, UUID, UUID]) -> None:
+    """Also when the block raises, or rolls back: who has seen everything cannot take the record of it along."""
+    with pytest.raises(ZeroDivisionError), committed_db.all_workspaces(reason="raised") as session:
+        assert session.scalar(select(func.count()).select_from(Definition)) == 1
+        _ = 1 / 0
+    with committed_db.all_workspaces(reason="rolled back") as session:
+        assert session.scalar(text("SELECT current_user")) == "stemma_maintenance"
+        session.rollback()
+        assert session.scalar(text("SELECT current_user")) == "stemma_maintenance"
+    with committed_db.session() as session:
+        reasons = session.scalars(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs ORDER BY created_at")).all()
+    assert reasons == ["raised", "rolled back"]
+
+
+@pytest.mark.parametrize("reason", ["", " ", None, 5, "a\0b", "\ud800"])
+def test_all_workspaces_needs_a_reason(db: Database, reason: object) -> None:
+    """One that can be recorded; nothing is sent for another."""
+    with count_queries() as sent, pytest.raises(ValidationError) as caught, db.all_workspaces(reason=reason):  # type: ignore[arg-type]
+        pass
+    assert (caught.value.field, sent.count) == ("reason", 0)

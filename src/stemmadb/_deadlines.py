@@ -1,12 +1,15 @@
 """A moment after which nobody waits any longer: neither for a free connection nor for a server that does not answer."""
 
+import asyncio
 import contextlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+
+from sqlalchemy.util.concurrency import in_greenlet
 
 from stemmadb.errors import QueryTimeoutError
 
@@ -27,9 +30,7 @@ class Deadline:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] | None = []
         self.is_over = False
-        self._timer = threading.Timer(seconds + _GRACE_S, self._cut)
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer = _call_later(seconds + _GRACE_S, self._cut)
 
     @property
     def left_s(self) -> float:
@@ -77,6 +78,16 @@ class Deadline:
             watched, self._sockets = self._sockets or [], None
         for one in watched:
             _shut(one)
+
+
+def _call_later(seconds: float, fn: Callable[[], None]) -> asyncio.TimerHandle | threading.Timer:
+    if in_greenlet():
+        # An async session: its loop runs while it waits, and a thread for each of a thousand tasks would be too many.
+        return asyncio.get_running_loop().call_later(seconds, fn)
+    timer = threading.Timer(seconds, fn)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _shut(one: socket.socket) -> None:

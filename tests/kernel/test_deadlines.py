@@ -221,6 +221,21 @@ def test_the_nearest_deadline_holds(committed_db: Database, stopwatch: None) -> 
     assert _deadlines.current() is None
 
 
+@pytest.mark.race
+async def test_deadlines_of_many_tasks_take_no_threads(committed_db: Database) -> None:
+    """A thousand units of work at once, each with its own: the event loop keeps the time."""
+    seen: list[int] = []
+
+    async def work(session: AsyncSession) -> None:
+        seen.append(threading.active_count())
+        await session.execute(ONE)
+
+    before = threading.active_count()
+    with connect(committed_db.url.render_as_string(hide_password=False), settings=Settings(pool_max=5, pool_timeout_s=60)) as db:
+        await asyncio.gather(*(db.arun(work, deadline_s=60) for _ in range(1000)))
+    assert max(seen) == before
+
+
 # -------------------------------------------------------------------------------------------------------- a server that is away
 
 

@@ -52,7 +52,7 @@ class ValidationError(StemmaError):
         super().__init__(message, field, tuple(details))
         self.message = message
         self.field = field
-        self.details = tuple(details)
+        self.details: tuple[str, ...] = tuple(details)
 
     def __str__(self) -> str:
         return self.message
@@ -65,7 +65,7 @@ class ConstraintViolationError(ValidationError):
         place = f" in {column}" if column else ""
         rule = f"rule {constraint}" if constraint else "a rule of the table"
         super().__init__(message or f"A value{place} breaks {rule}: correct it and send it again", column)
-        self.args = (constraint, column, self.message)
+        self.args: tuple[Any, ...] = (constraint, column, self.message)
         self.constraint = constraint
         self.column = column
 
@@ -76,10 +76,10 @@ class UnknownFieldError(ValidationError):
     def __init__(self, entity: str, name: str, allowed: Sequence[str] = ()) -> None:
         known = f": use one of {', '.join(allowed)}" if allowed else ""
         super().__init__(f"{entity} has no field {name!r} for this{known}", name)
-        self.args = (entity, name, tuple(allowed))
+        self.args: tuple[Any, ...] = (entity, name, tuple(allowed))
         self.entity = entity
         self.name = name
-        self.allowed = tuple(allowed)
+        self.allowed: tuple[str, ...] = tuple(allowed)
 
 
 class InvalidCursorError(ValidationError):
@@ -87,7 +87,7 @@ class InvalidCursorError(ValidationError):
 
     def __init__(self) -> None:
         super().__init__("This cursor does not belong to this list with these filters and this order: start at the first page", "cursor")
-        self.args = ()
+        self.args: tuple[Any, ...] = ()
 
 
 class DocumentError(ValidationError):
@@ -104,7 +104,7 @@ class DocumentError(ValidationError):
     def __init__(self, table: str | None, column: str | None, key: object, message: str) -> None:
         place = _place(table, column, key)
         super().__init__(f"{place[0].upper()}{place[1:]} {message}" if table is None else f"{place} {message}", column)
-        self.args = (table, column, key, message)
+        self.args: tuple[Any, ...] = (table, column, key, message)
         self.table = table
         self.column = column
         self.key = key
@@ -119,8 +119,8 @@ class UnknownSchemaVersionError(DocumentError):
 
     def __init__(self, table: str | None, column: str | None, key: object, found: int, known: int) -> None:
         super().__init__(table, column, key, "")
-        self.args = (table, column, key, found, known)
-        self.message = (
+        self.args: tuple[Any, ...] = (table, column, key, found, known)
+        self.message: str = (
             f"Unknown schema version {found} in {_place(table, column, key)}: this release knows versions up to {known}; "
             "update stemmadb, or read the stored value as it is"
         )
@@ -133,7 +133,7 @@ class CorruptDocumentError(DocumentError):
 
     def __init__(self, table: str | None, column: str | None, key: object, reason: str, pointer: str = "") -> None:
         super().__init__(table, column, key, f"is not valid at {pointer!r}: {reason}" if pointer else f"is not valid: {reason}")
-        self.args = (table, column, key, reason, pointer)
+        self.args: tuple[Any, ...] = (table, column, key, reason, pointer)
         self.reason = reason
         self.pointer = pointer
 
@@ -143,7 +143,7 @@ class DocumentTooLargeError(DocumentError):
 
     def __init__(self, table: str | None, column: str | None, key: object, size: int, limit: int) -> None:
         super().__init__(table, column, key, f"has {size} bytes, and {limit} is the most: split it, or keep large content elsewhere")
-        self.args = (table, column, key, size, limit)
+        self.args: tuple[Any, ...] = (table, column, key, size, limit)
         self.size = size
         self.limit = limit
 
@@ -156,7 +156,7 @@ class CoverageError(ValidationError):
             f"The runs share {matched} samples; {only_baseline} are only in the baseline and {only_comparison} only in the comparison: "
             'complete the runs, or compare them under a plan with coverage="overlap"'
         )
-        self.args = (matched, only_baseline, only_comparison)
+        self.args: tuple[Any, ...] = (matched, only_baseline, only_comparison)
         self.matched = matched
         self.only_baseline = only_baseline
         self.only_comparison = only_comparison

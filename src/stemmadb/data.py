@@ -21,7 +21,7 @@ class DataObject(BaseModel):
     Unknown fields are refused; in an ``...Update`` object a field that was not given means unchanged (``changes()``).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=False)
 
     noun: ClassVar[str] = ""
     """What the object describes, for messages: ``Definition content is required``."""

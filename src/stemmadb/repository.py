@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
 from sqlalchemy import ARRAY, ColumnElement, CursorResult, Select, any_, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, load_only
@@ -41,7 +41,7 @@ S = TypeVar("S", bound="Repository[Any]")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("stemmadb.repository")
+log: Final = logging.getLogger("stemmadb.repository")
 
 _BATCH = 1000
 _MAX_BATCH = 10_000

@@ -184,6 +184,7 @@ class Engines:
         tenancy.adopt(engine)
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "begin", self._begin)
+        event.listen(engine, "begin_twophase", _refuse_two_phases)
         event.listen(engine, "commit", self._commit)
         event.listen(engine, "handle_error", self._refused)
         event.listen(engine.pool, "checkout", refuse_dead)
@@ -300,6 +301,10 @@ class Engines:
         if driver is not None and driver.pgconn.transaction_status == TransactionStatus.INERROR:
             message = "A statement of this transaction failed, so it cannot be committed: roll back, or put what may fail into a savepoint"
             raise DatabaseError("25P02", message)
+
+
+def _refuse_two_phases(_connection: Connection, _xid: Any) -> None:
+    raise ConfigurationError("two-phase transactions cannot be begun with our settings: make an engine of your own, and give it to use()")
 
 
 def _named(error: StemmaError, url: URL) -> StemmaError:

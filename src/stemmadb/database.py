@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -262,7 +263,14 @@ class Database:
         def open_session() -> Session:
             return self._open(workspace, Opening(isolation=isolation))
 
-        return _work.run(plan, open_session, lambda session: fn(session, *args, **kwargs), time.sleep)
+        def work(session: Session) -> R:
+            result = fn(session, *args, **kwargs)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise ValidationError("fn is a coroutine function, which run() does not await: use arun()", field="fn")
+            return result
+
+        return _work.run(plan, open_session, work, time.sleep)
 
     async def arun(
         self,
@@ -289,7 +297,10 @@ class Database:
             return session.sync_session
 
         def work(session: Session) -> R:
-            return await_only(fn(opened[session], *args, **kwargs))
+            result = fn(opened[session], *args, **kwargs)
+            if not inspect.isawaitable(result):
+                raise ValidationError("fn returned nothing to await: use run()", field="fn")
+            return await_only(result)
 
         def pause(seconds: float) -> None:
             await_only(asyncio.sleep(seconds))

@@ -75,6 +75,13 @@ def test_an_unknown_isolation_is_refused_before_anything_is_sent(db: Database, i
     assert (caught.value.field, sent.count) == ("isolation", 0)
 
 
+def test_two_phases_are_refused(db: Database) -> None:
+    """They begin without our settings: role, workspace and time zone would be missing."""
+    with Session(db.engine, twophase=True) as session, pytest.raises(ConfigurationError, match="two-phase"):
+        session.execute(text("SELECT 1"))
+    assert db.pool_stats().in_use == 0
+
+
 # ---------------------------------------------------------------------------------------------- what failed is not committed
 
 

@@ -14,6 +14,7 @@ from tests.chaos import DROP, SWALLOW, ChaosProxy
 from stemmadb import connect
 from stemmadb._settling import backoff
 from stemmadb.accounts import users
+from stemmadb.accounts.entities import User
 from stemmadb.database import Database
 from stemmadb.errors import ConflictError, ConnectionLostError, NotFoundError, QueryTimeoutError, SerializationError, ValidationError
 from stemmadb.testing import count_queries, run_together
@@ -231,6 +232,23 @@ def test_work_that_committed_by_itself_is_not_repeated(committed_db: Database, c
         committed_db.run(commit_and_die)
     assert len(runs) == 1
     assert value(committed_db, counter) == 1
+
+
+async def test_each_kind_of_function_has_its_own(committed_db: Database) -> None:
+    """run() would not run a coroutine function, arun() could not await anything else: nothing is stored, and it says so."""
+
+    async def later(session: AsyncSession) -> None:
+        await session.run_sync(users.create, "later@example.com")
+
+    def now(session: AsyncSession) -> None:
+        session.add(User(email="now@example.com"))
+
+    with pytest.raises(ValidationError, match="arun"):
+        committed_db.run(later)
+    with pytest.raises(ValidationError, match=r"use run\(\)"):
+        await committed_db.arun(now)  # type: ignore[arg-type]
+    with committed_db.session() as session:
+        assert users.list_all(session).items == []
 
 
 @pytest.mark.offline

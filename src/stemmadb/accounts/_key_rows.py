@@ -1,6 +1,8 @@
 """What the modules about API keys share: how a key gets its row, and what a name and scopes must be."""
 
+import functools
 import logging
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -142,4 +144,10 @@ def checked_scopes(scopes: Collection[str]) -> list[str]:
 
 def known_peppers() -> KeyRing:
     """Return the peppers of the environment, newest first."""
+    return _peppers(os.environ.get("STEMMADB_TOKEN_PEPPERS", ""))
+
+
+@functools.lru_cache(maxsize=8)
+def _peppers(_configured: str) -> KeyRing:
+    # Reading the environment takes three times as long as verifying a key.
     return load_settings().token_peppers

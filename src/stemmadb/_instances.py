@@ -68,29 +68,36 @@ class Loader(Generic[E]):
             rows: what was fetched; what stands behind the columns is passed over. Rows without a key, as of outer joins, are left out.
             fresh: whether objects that the session has already take the values of their rows; not those with unflushed changes.
         """
-        held = session.identity_map
+        held: Any = session.identity_map
         entity, manager, names, key_of, session_id = self.entity, self._manager, self._names, self._key, session.hash_key
-        find, add, settle = held.fast_get_state, held._add_unpresent, self._refresh if fresh else self._complete
+        settle = self._refresh if fresh else self._complete
+        # As WeakInstanceDict.fast_get_state() and _add_unpresent() in one look-up: the key is hashed in Python, which is half of either.
+        claim, owner, states = held._dict.setdefault, held._wr, held._dict
         entities = []
         for row in rows:
             key = (entity, key_of(row), None)
-            state = find(key)
-            instance: Any = None if state is None else state.obj()
-            if instance is not None:
-                settle(instance, row)
-            elif key[1][-1] is None:
+            if key[1][-1] is None:
                 continue
-            else:
-                # As ClassManager.new_instance(), in fewer calls.
-                instance = entity.__new__(entity)
-                values = instance.__dict__
-                values[manager.STATE_ATTR] = state = InstanceState(instance, manager)
-                values.update(zip(names, row, strict=False))
-                state.key = key
-                state.session_id = session_id
-                add(state, key)
-            entities.append(cast("E", instance))
-        return entities
+            # As ClassManager.new_instance(), in fewer calls.
+            made = entity.__new__(entity)
+            state = InstanceState(made, manager)
+            holder = claim(key, state)
+            if holder is not state:
+                instance = holder.obj()
+                if instance is not None:
+                    settle(instance, row)
+                    entities.append(instance)
+                    continue
+                # Collected meanwhile, and not yet discarded.
+                states[key] = state
+            values = made.__dict__
+            values[manager.STATE_ATTR] = state
+            values.update(zip(names, row, strict=False))
+            state.key = key
+            state.session_id = session_id
+            state._instance_dict = owner
+            entities.append(made)
+        return cast("list[E]", entities)
 
     def _refresh(self, instance: Any, row: Sequence[Any]) -> None:
         """Give an object the values of its row; forget what was loaded of its deferred columns, unless it is known to be the same."""

@@ -14,6 +14,7 @@ __all__ = ["StatementCount", "count_statements"]
 
 logger: Final = logging.getLogger("stemmadb.query")
 
+_LOG: Final = "stemma_log"
 _FRAMING = ("SET LOCAL ", "SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
 
@@ -53,6 +54,28 @@ def count_statements() -> Iterator[StatementCount]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
+@dataclass(frozen=True)
+class StatementLog:
+    """What becomes of a statement whose time is known."""
+
+    log_queries: bool
+    slow_query_ms: int
+
+    def finished(self, statement: str, started: float) -> None:
+        """Log a statement that was sent at this time of ``time.perf_counter``."""
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        if self.log_queries:
+            logger.debug("%.2f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+        if self.slow_query_ms and elapsed_ms > self.slow_query_ms:
+            logger.warning("slow query, %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+
+    def failed(self, statement: str, started: float) -> None:
+        """Log a slow statement that failed: the slowest of all are those that a time limit ends."""
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        if self.slow_query_ms and elapsed_ms > self.slow_query_ms:
+            logger.warning("slow query, failed after %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+
+
 def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
     """
     Log an engine's statements to the logger ``stemmadb.query``: the slow ones as warnings, all of them at DEBUG when asked for.
@@ -61,25 +84,33 @@ def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
     """
     if not log_queries and not slow_query_ms:
         return
+    log = StatementLog(log_queries, slow_query_ms)
 
     # The time is kept on the execution's own context: a look into connection.info costs a tenth of a short statement.
-    def before(_connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+    def before(_connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool) -> tuple[str, Any]:
         context.stemma_started = time.perf_counter()
+        return statement, parameters
 
     def after(_connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
-        elapsed_ms = (time.perf_counter() - context.stemma_started) * 1000
-        if log_queries:
-            logger.debug("%.2f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
-        if slow_query_ms and elapsed_ms > slow_query_ms:
-            logger.warning("slow query, %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+        log.finished(statement, context.stemma_started)
 
     def failed(context: ExceptionContext) -> None:
         started = getattr(context.execution_context, "stemma_started", None)
-        elapsed_ms = 0.0 if started is None else (time.perf_counter() - started) * 1000
-        if slow_query_ms and elapsed_ms > slow_query_ms:
-            # The slowest of all are those that a time limit ends.
-            logger.warning("slow query, failed after %.0f ms: %s", elapsed_ms, context.statement, extra={"duration_ms": elapsed_ms})
+        if started is not None:
+            log.failed(context.statement or "", started)
 
-    event.listen(engine, "before_cursor_execute", before)
+    for listener in (before, after):
+        setattr(listener, _LOG, log)
+    # With retval, SQLAlchemy keeps the function as it is, so that log_of() knows it again.
+    event.listen(engine, "before_cursor_execute", before, retval=True)
     event.listen(engine, "after_cursor_execute", after)
     event.listen(engine, "handle_error", failed)
+
+
+def log_of(connection: Connection) -> tuple[bool, "StatementLog | None"]:
+    """Return whether nobody but ``watch`` listens to the statements of a connection, and the log that they are for."""
+    events = connection.dispatch
+    if any(events.before_execute) or any(events.after_execute):
+        return False, None
+    logs = [getattr(listener, _LOG, None) for listener in (*events.before_cursor_execute, *events.after_cursor_execute)]
+    return None not in logs, logs[0] if logs else None

@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from stemmadb import tenancy
+from stemmadb._direct import DirectStatement
 from stemmadb._instances import Loader
 from stemmadb._sqlstates import translate
 from stemmadb.documents import DocumentColumn
@@ -209,6 +210,10 @@ class EntityStatement(_Statement, Generic[E]):
         return [*_fetched(self.entity), *(self.entity.__table__.columns[name] for name in self._undefer)]
 
     @functools.cached_property
+    def _direct(self) -> DirectStatement:
+        return DirectStatement(self._text, self._columns)
+
+    @functools.cached_property
     def _loader(self) -> Loader[E]:
         return Loader(self.entity, self._columns)
 
@@ -233,7 +238,7 @@ class EntityStatement(_Statement, Generic[E]):
         if self._loader.is_watched(session):
             return list(session.scalars(self.select, filled, execution_options=_FRESH if fresh else {}))
         connection = session.connection(bind_arguments={"mapper": self.entity})
-        return self._loader.load(session, connection.execute(self._text, filled).all(), fresh=fresh)
+        return self._loader.load(session, self._direct.fetch(connection, filled), fresh=fresh)
 
 
 def _fetched(entity: type[Entity]) -> list[Column[Any]]:

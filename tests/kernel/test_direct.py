@@ -1,0 +1,151 @@
+"""SQL text that goes past SQLAlchemy's machinery is still seen, logged and refused like any other."""
+
+import logging
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.orm import Session
+
+from stemmadb import connect
+from stemmadb._direct import DirectStatement
+from stemmadb.database import Database
+from stemmadb.errors import ConnectionLostError, NotFoundError, QueryTimeoutError, StemmaError
+from stemmadb.evaluation import definitions
+from stemmadb.evaluation.definitions import DefinitionCreate
+from stemmadb.evaluation.documents import DefinitionContent, RunConfig
+from stemmadb.evaluation.entities import Definition, Run
+from stemmadb.query import query, sql
+from stemmadb.settings import Settings
+from stemmadb.testing import count_queries
+
+SLEEP = sql(Definition, "SELECT {columns} FROM pg_sleep(:seconds), stemma.definitions WHERE definitions.workspace_id = :workspace_id")
+RUNS = sql(Run, "SELECT {columns} FROM stemma.runs WHERE runs.workspace_id = :workspace_id")
+CONTENT = DefinitionContent(preamble="p", template="t")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each statement, whether it went past SQLAlchemy."""
+    found: list[bool] = []
+    whole = DirectStatement.fetch
+
+    def fetch(self: DirectStatement, connection: Any, parameters: dict[str, Any]) -> Any:
+        contexts: list[object] = []
+        execute = type(connection).execute
+        with monkeypatch.context() as patched:
+            patched.setattr(type(connection), "execute", lambda *args: contexts.append(args) or execute(*args))
+            rows = whole(self, connection, parameters)
+        found.append(not contexts)
+        return rows
+
+    monkeypatch.setattr(DirectStatement, "fetch", fetch)
+    return found
+
+
+def test_both_ways_lead_to_the_same_entities(session: Session, sent: list[bool]) -> None:
+    """Documents and vocabularies among their columns."""
+    made = definitions.create(session, DefinitionCreate(name="Trolley", content=CONTENT))
+    session.add(Run(definition_id=made.id, config=RunConfig(models=("m",))))
+    session.flush()
+    session.expunge_all()
+    (direct,) = RUNS.all(session)
+    values = {name: value for name, value in direct.__dict__.items() if name != "_sa_instance_state"}
+    session.expunge_all()
+    with count_queries() as count:
+        (heard,) = RUNS.all(session)
+    assert count.count == 1
+    assert {name: value for name, value in heard.__dict__.items() if name != "_sa_instance_state"} == values
+    assert (values["config"], type(values["status"]).__name__) == (RunConfig(models=("m",)), "RunStatus")
+    assert sent[-2:] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute"])
+def test_listeners_are_called(session: Session, sent: list[bool], name: str) -> None:
+    """A host that listens, on the connection or the engine, hears of every statement."""
+    heard: list[str] = []
+
+    def listen(*_arguments: Any) -> None:
+        heard.append(name)
+
+    event.listen(session.connection(), name, listen)
+    RUNS.all(session)
+    assert heard == [name]
+    assert sent == [False]
+
+
+def test_echo_and_options_take_the_long_way(session: Session, sent: list[bool]) -> None:
+    """What SQLAlchemy was asked to do, it does."""
+    session.connection(execution_options={"stream_results": False})
+    session.connection().execution_options(compiled_cache=None)
+    RUNS.all(session)
+    assert sent == [False]
+
+
+def test_a_failure_is_sqlalchemys(committed_db: Database, committed_workspace: Any) -> None:
+    """The error is wrapped as others are, and translated for callers of query functions; a savepoint saves the transaction."""
+
+    @query
+    def sleep(session: Session) -> None:
+        SLEEP.all(session, seconds="no number")
+
+    with committed_db.session(committed_workspace) as session:
+        with pytest.raises(DBAPIError), session.begin_nested():
+            SLEEP.all(session, seconds="no number")
+        with pytest.raises(StemmaError), session.begin_nested():
+            sleep(session)
+        assert RUNS.all(session) == []
+
+
+def test_nothing_is_sent_into_a_savepoint_that_is_over(session: Session) -> None:
+    """SQLAlchemy refuses it, and so it is asked."""
+    connection = session.connection()
+    savepoint = connection.begin_nested()
+    RUNS.all(session)
+    savepoint.is_active = False
+    with pytest.raises(PendingRollbackError):
+        RUNS.all(session)
+    savepoint.is_active = True
+    savepoint.rollback()
+
+
+def test_a_lost_connection_leaves_the_pool(committed_db: Database, committed_workspace: Any) -> None:
+    """The caller is told, and the next session gets another one."""
+
+    @query
+    def read(session: Session) -> None:
+        RUNS.all(session)
+
+    with pytest.raises(ConnectionLostError), committed_db.session(committed_workspace) as session:
+        pid = session.execute(text("SELECT pg_backend_pid()")).scalar()
+        with committed_db.session() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        read(session)
+    with committed_db.session(committed_workspace) as session, pytest.raises(NotFoundError):
+        definitions.get(session, committed_workspace)
+
+
+def test_slow_statements_are_logged(committed_db: Database, committed_workspace: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that end, and those that a time limit ends; without parameters."""
+    settings = Settings(database_url=committed_db.url, workspace=None, slow_query_ms=20, query_timeout_ms=200)
+
+    @query
+    def sleep(session: Session, seconds: float) -> None:
+        SLEEP.all(session, seconds=seconds)
+
+    with connect(settings=settings) as db, caplog.at_level(logging.WARNING, "stemmadb.query"):
+        with db.session(committed_workspace) as session:
+            sleep(session, 0.05)
+        with pytest.raises(QueryTimeoutError), db.session(committed_workspace) as session:
+            sleep(session, 5.0)
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith("slow query, ")
+    assert second.startswith("slow query, failed after ")
+    assert "pg_sleep(%(seconds)s)" in first
+
+
+async def test_asynchronous_sessions_go_the_same_way(async_session: Any, sent: list[bool]) -> None:
+    """Their driver has other cursors."""
+    assert await async_session.run_sync(RUNS.all) == []
+    assert sent == [True]

@@ -137,11 +137,14 @@ def tree(session: Session, root_id: Id, *, max_depth: int | None = None) -> Defi
     log.debug("reading tree of definition %s", root_id)
     top, *below = _subtree(session, root_id, max_depth)
     root_node = DefinitionTreeNode(top, 0)
-    nodes: dict[UUID | None, DefinitionTreeNode] = {top.id: root_node}
+    # By number, and past the attributes: UUID hashes and compares in Python, and attributes look for what is loaded, three times a row.
+    nodes: dict[int, DefinitionTreeNode] = {top.id.int: root_node}
+    above = top.depth
     # Level by level, so a version's parent is there before it.
     for definition in below:
-        node = nodes[definition.id] = DefinitionTreeNode(definition, definition.depth - top.depth)
-        nodes[definition.parent_id].children.append(node)
+        loaded = definition.__dict__
+        node = nodes[loaded["id"].int] = DefinitionTreeNode(definition, loaded["depth"] - above)
+        nodes[loaded["parent_id"].int].children.append(node)
     return root_node
 
 

@@ -88,9 +88,9 @@ class DefinitionFilters(DataObject):
     """Exclusive."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class DefinitionTreeNode:
-    """A definition and what was forked from it."""
+    """A definition and what was forked from it; equal to itself alone."""
 
     definition: Definition
     depth: int

@@ -20,13 +20,8 @@ from stemmadb.errors import PoolTimeoutError
 from stemmadb.settings import Settings
 from stemmadb.testing import make_workspace, run_together
 
-# Not the server's own: autovacuum looks in as well.
-OPEN = text(
-    """
-    SELECT count(*) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-    """
-)
+# Not the server's own, which have no user: autovacuum looks in as well.
+OPEN = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename IS NOT NULL")
 ONE = text("SELECT 1")
 
 

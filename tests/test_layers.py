@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "stemmadb"
 FOLDERS_OF_THE_KERNEL = {"aio", "documents", "embedded", "migrations", "testing", "_alembic"}
 PACKS = sorted(path.name for path in PACKAGE.iterdir() if (path / "entities.py").exists() or (path / "entities").is_dir())
 # What a pack may import beside the kernel. accounts and workspaces share a migration branch because their tables refer to each other.
-NEEDS = {"accounts": {"workspaces"}, "workspaces": {"accounts"}, "evaluation": {"accounts", "workspaces"}}
+NEEDS = {"accounts": {"workspaces"}, "workspaces": {"accounts"}, "evaluation": {"accounts", "workspaces"}, "reviews": {"accounts"}}
 
 pytestmark = pytest.mark.offline
 
@@ -44,7 +44,7 @@ def pack_of(name: str) -> str | None:
 @pytest.mark.requirement("VR-024", "VR-025")
 def test_packs_are_found() -> None:
     """The packs of this release are folders with entities."""
-    assert {"accounts", "workspaces", "evaluation"} <= set(PACKS)
+    assert {"accounts", "workspaces", "evaluation", "reviews"} <= set(PACKS)
 
 
 def test_the_kernel_imports_no_pack() -> None:

@@ -238,9 +238,19 @@ def ordered_field(enum: type[IntEnum], *, default: Any = PydanticUndefined) -> A
     return ColumnSpec(default=default, sa_type=OrderedVocabulary(enum))
 
 
-def generated_field(sql: str, *, init: Literal[False] = False) -> Any:  # noqa: ARG001  (read by type checkers)
-    """Describe a column that PostgreSQL computes with every write. It cannot be given or assigned; None until the row is flushed."""
-    return ColumnSpec(default=None, generated=sql)
+def generated_field(
+    sql: str,
+    *,
+    sa_type: TypeEngine[Any] | None = None,
+    deferred: bool = False,
+    init: Literal[False] = False,  # noqa: ARG001  (read by type checkers)
+) -> Any:
+    """
+    Describe a column that PostgreSQL computes with every write. It cannot be given or assigned; None until the row is flushed.
+
+    ``sa_type`` and ``deferred`` are those of Field.
+    """
+    return ColumnSpec(default=None, generated=sql, sa_type=sa_type, deferred=deferred)
 
 
 # ------------------------------------------------------------------------------------------- from the note to the field

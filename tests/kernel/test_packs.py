@@ -25,11 +25,12 @@ def found(monkeypatch: pytest.MonkeyPatch, installed: Iterable[Pack]) -> tuple[P
 
 
 def test_the_packs_of_this_release() -> None:
-    """accounts, workspaces, evaluation, in this order; the first two share the migration branch base."""
+    """accounts, workspaces, evaluation, reviews, in this order; the first two share the migration branch base."""
     assert [(pack.name, pack.branch) for pack in packs.packs()] == [
         ("accounts", "base"),
         ("workspaces", "base"),
         ("evaluation", "evaluation"),
+        ("reviews", "reviews"),
     ]
 
 

@@ -12,6 +12,10 @@ from sqlalchemy.engine import URL
 
 from stemmadb import _heads
 from stemmadb.embedded import Server
+from stemmadb.packs import packs
+
+TABLES = sum(len(pack.entities) for pack in packs()) + 2
+"""How many tables the shipped branches make: those of the packs, and the kernel's two."""
 
 
 @dataclass(frozen=True)

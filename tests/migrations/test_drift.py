@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table, Text, create_engine
 from tests.migrations.places import Place, Revisions
 
-from stemmadb import migrations
+from stemmadb import _heads, migrations
 from stemmadb.migrations import _check, _entities
 
 # What is done by hand, and the code and the object of the finding.
@@ -162,7 +162,7 @@ def test_a_database_behind_is_told_before_it_is_compared(empty: Place) -> None:
     """An empty database: what is pending, and nothing else."""
     report = migrations.check(empty)
     assert [finding.code for finding in report.findings] == ["pending_migrations"]
-    assert report.pending_migrations == 2
+    assert report.pending_migrations == len(_heads.revisions())
     assert not report.ok
 
 

@@ -121,11 +121,11 @@ def test_a_release_works_before_its_contract_revisions(revisions: Revisions) -> 
     """Behind an expand revision is too old; behind a trailing contract revision is the time of deployment."""
     revisions.add("base", "op.execute('SELECT 1')")
     revisions.add("base", "op.execute('SELECT 1')", phase="contract")
-    assert _heads.needed_heads() == {"base": "base_0002", "evaluation": "evaluation_0001"}
+    assert _heads.needed_heads() == {"base": "base_0002", "evaluation": "evaluation_0001", "reviews": "reviews_0001"}
     assert _heads.compare({"base_0001", "evaluation_0001"}) == ("base_0002", "base_0001, evaluation_0001")
     assert _heads.compare({"base_0002", "evaluation_0001"}) is None
     assert _heads.compare({"base_0003", "evaluation_0001"}) is None
-    assert _heads.pending({"base_0002", "evaluation_0001"}) == ["base_0003"]
+    assert _heads.pending({"base_0002", "evaluation_0001", "reviews_0001"}) == ["base_0003"]
 
 
 def test_what_a_row_implies_is_counted(revisions: Revisions) -> None:
@@ -134,11 +134,11 @@ def test_what_a_row_implies_is_counted(revisions: Revisions) -> None:
     revisions.add("evaluation", "op.execute('SELECT 1')", depends_on=("base_0002",))
     assert _heads.covered({"evaluation_0002"}) == {"evaluation": 2, "base": 2}
     assert _heads.compare({"evaluation_0002"}) is None
-    assert _heads.pending(set()) == ["base_0001", "base_0002", "evaluation_0001", "evaluation_0002"]
+    assert _heads.pending(set(), ["base", "evaluation"]) == ["base_0001", "base_0002", "evaluation_0001", "evaluation_0002"]
     assert _heads.pending(set(), ["evaluation"]) == ["base_0001", "evaluation_0001", "base_0002", "evaluation_0002"]
     # The unknown revision may imply any of the base.
     assert _heads.compare({"evaluation_0003"}) is None
-    assert _heads.pending({"evaluation_0003"}) == []
+    assert _heads.pending({"evaluation_0003", "reviews_0001"}) == []
 
 
 def test_a_wheel_brings_the_migrations() -> None:

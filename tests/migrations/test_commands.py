@@ -265,12 +265,12 @@ def test_history_is_newest_first_and_says_why() -> None:
 
 def test_a_database_one_revision_ahead_is_left_alone(migrated: Place) -> None:
     """A release that was rolled back migrates in its deployment as always: one ahead is fine, and what it cannot undo is refused."""
-    migrated.do("UPDATE stemma.stemma_alembic_version SET version_num = 'evaluation_0002'")
+    migrated.do("UPDATE stemma.stemma_alembic_version SET version_num = 'evaluation_0002' WHERE version_num = 'evaluation_0001'")
     migrations.upgrade(migrated)
     assert migrations.status(migrated).unknown == ("evaluation_0002",)
     with pytest.raises(SchemaOutOfDateError, match="evaluation_0002"):
         migrations.downgrade(migrated, "evaluation@base")
-    migrated.do("UPDATE stemma.stemma_alembic_version SET version_num = 'evaluation_0003'")
+    migrated.do("UPDATE stemma.stemma_alembic_version SET version_num = 'evaluation_0003' WHERE version_num = 'evaluation_0002'")
     with pytest.raises(SchemaOutOfDateError, match="evaluation_0003"):
         migrations.upgrade(migrated)
 

@@ -81,5 +81,5 @@ def test_sql_that_cannot_be_written_down_is_a_finding(revisions: Revisions) -> N
 
 def test_a_pack_depends_on_the_base_and_has_a_label(revisions: Revisions) -> None:
     """The first revision of a branch without label or dependency."""
-    revisions.add("reviews", "op.execute('SELECT 1')", branch_labels=None, depends_on=None)
+    revisions.add("portfolio", "op.execute('SELECT 1')", branch_labels=None, depends_on=None)
     assert {finding.code for finding in lint()} == {"wrong_label", "missing_dependency"}

@@ -4,20 +4,25 @@ import gc
 import json
 import shutil
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
+from pydantic import Field
 from sqlalchemy import text
 from tests.golden import record as recording
 from tests.golden.edits import edited
 from tests.golden.examples import AT_LEAST, examples, examples_of_version_0
+from tests.golden.fingerprints import fingerprint, shape
 from tests.golden.record import RecordError, record
 from tests.golden.shapes import Example, problems, read_examples, read_lock, released, shape_problems, write_examples, write_lock
 from tests.kernel.document_releases import NewNote, OldNote
 
 from stemmadb.database import Database
 from stemmadb.documents import Document, DocumentPart, Raw, set_write_version
+from stemmadb.evaluation.vocabularies import RunStatus
 
 offline = pytest.mark.offline
 DOCUMENTS = released()
@@ -78,6 +83,43 @@ def test_every_edit_of_a_field_is_seen(name: str) -> None:
     assert len(seen) > 5 * len(fields)
     assert {field for field in fields if any(edit.startswith(f"{name}.{field}: ") for edit in seen)} == set(fields)
     assert [edit for edit, found in seen.items() if not found] == []
+
+
+class Mark(DocumentPart):
+    """A part, for its shape."""
+
+    at: datetime | None = None
+    kind: RunStatus = RunStatus.PENDING
+
+
+class Everything(Document, version=1):
+    """A document with a field of every kind."""
+
+    name: str = Field(min_length=1, pattern="[a-z]+")
+    counts: Mapping[str, int] = {}
+    share: Annotated[float, Field(gt=0, le=100)] | None = None
+    marks: tuple[Mark, ...] = ()
+    pair: tuple[bool, UUID] | Literal["none", 0] = "none"
+    note: Any = None
+
+
+@offline
+def test_shapes_are_in_words_of_our_own() -> None:
+    """So a released shape has the same hash under every pydantic: what is hashed is this, and nothing that pydantic writes."""
+    mark = {
+        "at": {"type": {"any of": ["moment with a zone", "null"]}, "default": None},
+        "kind": {"type": {"one of": [status.value for status in RunStatus]}, "default": "PENDING"},
+    }
+    assert shape(Everything) == {
+        "schema_version": {"type": {"one of": [1]}, "default": 1},
+        "name": {"type": "string", "rules": [{"min_length": 1}, {"pattern": "[a-z]+"}]},
+        "counts": {"type": {"keys": "string", "values": "integer"}, "default": {}},
+        "share": {"type": {"any of": [{"type": "number", "rules": [{"gt": 0}, {"le": 100}]}, "null"]}, "default": None},
+        "marks": {"type": {"list of": {"part": mark}}, "default": []},
+        "pair": {"type": {"any of": [{"row of": ["boolean", "uuid"]}, {"one of": ["none", 0]}]}, "default": "none"},
+        "note": {"type": "anything", "default": None},
+    }
+    assert fingerprint(Everything) == "60bd52beab468811b5b8042773a7d0a6e94ab7c63ca1716f8a17c88a6b1b4a95"
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,7 +2,7 @@
 What is kept of every released version of a document, and the check that it still holds.
 
 ``<Document>/v<n>.json`` has stored examples of a version, each with the document of the newest version that it is read as.
-``schemas.lock`` has the SHA-256 of each version's JSON Schema, of the examples stored, and of what they are read as.
+``schemas.lock`` has the SHA-256 of each version's shape, of the examples stored, and of what they are read as.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.examples import AT_LEAST
+from tests.golden.fingerprints import fingerprint
 
 from stemmadb import errors
-from stemmadb.documents import Document, json_schema, registered_documents
+from stemmadb.documents import Document, registered_documents
 
 FOLDER = Path(__file__).parent
 RECORD = "python -m tests.golden.record"
@@ -36,17 +37,6 @@ class Example:
 def released() -> Mapping[str, type[Document]]:
     """The documents of every installed pack and of the kernel."""
     return registered_documents()
-
-
-def fingerprint(document: type[Document]) -> str:
-    """Return the hash of a document's shape: its JSON Schema, without the words that only people read."""
-    return _hash(_shape(json_schema(document)))
-
-
-def _shape(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {key: _shape(value) for key, value in schema.items() if not (key in ("title", "description") and isinstance(value, str))}
-    return [_shape(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def _hash(value: Any) -> str:

@@ -1,7 +1,5 @@
 """Document: a frozen pydantic model with a schema version, read from any version and written at the newest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self, TypeVar, Unpack
 
@@ -51,6 +49,7 @@ class DocumentPart(BaseModel):
         protected_namespaces=(),
     )
 
+    # Older releases of pydantic look the name of a quoted type up where a subclass is made: this module quotes none.
     # Field(init=False) keeps type checkers from taking it for a parameter; it does nothing at run time.
     __pydantic_extra__: dict[str, JsonAny] = pydantic.Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride] -- pydantic reads the type
 

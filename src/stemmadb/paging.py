@@ -6,6 +6,7 @@ insert or delete meanwhile make it neither skip nor repeat one.
     older = page(session, select(Definition), order_by=[Definition.created_at.desc()], limit=20, cursor=newest.next_cursor)
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from stemmadb import _keysets as keysets
 from stemmadb import tenancy
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
 from stemmadb._instances import Loader
+from stemmadb.documents import DocumentColumn, OnInvalid, keep_unreadable, resolve_unreadable
+from stemmadb.documents._unreadable import check_on_invalid, document_attributes
 from stemmadb.entity import Entity
 from stemmadb.errors import ValidationError
 from stemmadb.query import AnySelect, query
@@ -67,6 +70,7 @@ def page(
     cursor: str | None = None,
     limit: int = 50,
     with_total: bool = False,
+    on_invalid: OnInvalid = "raise",
 ) -> Page[Any]:
     """
     Return one page of a statement's rows.
@@ -83,11 +87,14 @@ def page(
         cursor: the ``next_cursor`` of a page of the same statement and order; None for the first page.
         limit: the most rows, 1 to 200.
         with_total: also count all rows, in the snapshot of the same statement. Costs a scan of them.
+        on_invalid: what becomes of a row whose documents cannot be read: "raise" refuses the page, "skip" leaves the row out (the page is
+            shorter then, and the next one begins where it should), "raw" puts a RawDocument in the document's place.
 
     Returns:
         Entities for a statement that selects one entity, else rows.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: a document cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor was edited, or is from another statement, filter, order or workspace.
         ValidationError: the limit is out of bounds, or the statement cannot be paged.
         WorkspaceNotSetError: the statement selects rows of a workspace and the session has none; nothing was sent.
@@ -95,6 +102,7 @@ def page(
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         message = f"limit must be a whole number from 1 to {MAX_LIMIT}"
         raise ValidationError(message, "limit")
+    check_on_invalid(on_invalid)
     everything = tenancy.reads_everything(session)
     shape, values = _shape_of(statement, order_by, everything)
     if shape.is_tenant and not everything:
@@ -104,15 +112,17 @@ def page(
         fingerprint = fingerprint_of(shape.text, values.values())
     after = None if cursor is None else read_cursor(cursor, fingerprint, [term.enum for term in shape.terms])
     parameters = {**values, **shape.parameters(after or ()), keysets.FETCH.key: limit + 1}
-    items, marks = shape.fetch(session, after, parameters, total=bool(with_total))
+    with keep_unreadable() if shape.has_documents else contextlib.nullcontext():
+        items, marks = shape.fetch(session, after, parameters, total=bool(with_total))
     total = None
     if with_total:
         # Without a row nothing carries the number: either nothing matches at all, or what was behind the cursor is gone.
         total = marks(0)[-1] if items else session.scalar(shape.count, values) if after else 0
-    if len(items) <= limit:
-        return Page(items, total=total)
-    last = marks(limit - 1)[: len(shape.terms)]
-    return Page(items[:limit], write_cursor(last, fingerprint), has_more=True, total=total)
+    has_more = len(items) > limit
+    following = write_cursor(marks(limit - 1)[: len(shape.terms)], fingerprint) if has_more else None
+    if shape.has_documents:
+        return Page(resolve_unreadable(items[:limit], on_invalid), following, has_more, total)
+    return Page(items[:limit], following, has_more, total)
 
 
 class _Shape:
@@ -125,6 +135,7 @@ class _Shape:
         entities = [item.get("entity") for item in descriptions]
         tenants = [_selectable(entity) for entity in entities if _is_tenant(entity)]
         self.is_tenant = bool(tenants)
+        self.has_documents = any(_holds_documents(item) for item in descriptions)
         self._is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
         self._width = len(descriptions)
         self._loader = _loader_of(entities[0], statement) if self._is_entity and self.is_tenant else None
@@ -226,6 +237,14 @@ def _loader_of(entity: Any, statement: Select[Any]) -> Loader[Any] | None:
     if statement._with_options or statement.get_execution_options() or not (isinstance(entity, type) and issubclass(entity, Entity)):
         return None
     return Loader(entity, [column for column in entity.__table__.columns if not column.info.get("deferred")])
+
+
+def _holds_documents(description: Any) -> bool:
+    """Return whether what a statement selects is a document, or an entity that has some."""
+    entity = description.get("entity")
+    if entity is not None and description["expr"] is entity:
+        return bool(document_attributes(inspect(entity).mapper))
+    return isinstance(description["type"], DocumentColumn)
 
 
 def _selectable(entity: Any) -> FromClause:

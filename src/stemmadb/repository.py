@@ -9,7 +9,6 @@ Repositories hold no session and no rows: one of each is enough for a process, a
 flush, never commit. A statement that the database refuses ends the transaction unless it stands in ``with session.begin_nested()``.
 """
 
-import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,9 @@ from sqlalchemy.orm import Session, load_only
 from stemmadb import _writes as writes
 from stemmadb._criteria import Criteria
 from stemmadb._row_keys import Key, RowKey
+from stemmadb._streams import fetch, stream
+from stemmadb.documents import OnInvalid
+from stemmadb.documents._unreadable import check_on_invalid
 from stemmadb.entity import Entity, SoftDelete, Versioned
 from stemmadb.errors import NotFoundError, ValidationError
 from stemmadb.paging import Page, page
@@ -98,11 +100,11 @@ class Repository(Generic[T]):
         return self._find(session, key)
 
     @_query
-    def get_many(self, session: Session, keys: Iterable[Key]) -> list[T]:
+    def get_many(self, session: Session, keys: Iterable[Key], *, on_invalid: OnInvalid = "raise") -> list[T]:
         """
-        Return the rows with these keys, in the order given; keys without a row are left out.
+        Return the rows with these keys, in the order given; keys without a row are left out. One statement for each 1,000 keys.
 
-        One statement for each 1,000 keys.
+        ``on_invalid`` is as for list_all.
         """
         wanted = [values for values in map(self._key.parse, keys) if values is not None]
         found: dict[tuple[Any, ...], T] = {}
@@ -110,7 +112,7 @@ class Repository(Generic[T]):
             batch = wanted[start : start + _BATCH]
             log.debug("reading %s %s", len(batch), self.entity.__name__)
             values = [key[0] for key in batch] if len(self._key.columns) == 1 else batch
-            found.update((self._key.of(row), row) for row in session.scalars(self._by_keys, {"keys": values}))
+            found.update((self._key.of(row), row) for row in fetch(session, self._by_keys, {"keys": values}, on_invalid))
         return [found[key] for key in wanted if key in found]
 
     @_query
@@ -125,6 +127,7 @@ class Repository(Generic[T]):
         cursor: str | None = None,
         limit: int = 50,
         with_total: bool = False,
+        on_invalid: OnInvalid = "raise",
     ) -> Page[T]:
         """
         Return one page of rows. One statement.
@@ -139,8 +142,11 @@ class Repository(Generic[T]):
             cursor: ``next_cursor`` of the page before, with the same filters, sort and fields; None for the first page.
             limit: the most rows, 1 to 200.
             with_total: also count all rows, in the same snapshot.
+            on_invalid: whether a row whose documents cannot be read refuses the page ("raise"), is left out ("skip"), or comes with a
+                RawDocument in the document's place ("raw").
 
         Raises:
+            DocumentError: a document cannot be read and on_invalid is "raise".
             UnknownFieldError: a name that the entity does not offer for this; nothing was sent.
             InvalidCursorError: the cursor was edited, or is of another list.
             ValidationError: an unknown operator, a value that the field cannot have, or a limit out of bounds; nothing was sent.
@@ -151,7 +157,7 @@ class Repository(Generic[T]):
             version = [self.entity.version] if issubclass(self.entity, Versioned) else []
             statement = statement.options(load_only(*self._key.columns, *version, *self._criteria.fetched(fields), raiseload=True))
         order = self._criteria.order(sort or ["-created_at"])
-        return page(session, statement, order_by=order, cursor=cursor, limit=limit, with_total=with_total)
+        return page(session, statement, order_by=order, cursor=cursor, limit=limit, with_total=with_total, on_invalid=on_invalid)
 
     @_query
     def exists(self, session: Session, key: Key) -> bool:
@@ -171,7 +177,9 @@ class Repository(Generic[T]):
         return session.scalars(statement).one()
 
     @_query
-    def iter_all(self, session: Session, *, filters: Filters | None = None, batch: int = 500) -> Iterator[T]:
+    def iter_all(
+        self, session: Session, *, filters: Filters | None = None, batch: int = 500, on_invalid: OnInvalid = "raise"
+    ) -> Iterator[T]:
         """
         Yield rows by key, from a server-side cursor in constant memory.
 
@@ -181,14 +189,16 @@ class Repository(Generic[T]):
             session: the caller's session; the cursor lives in its transaction.
             filters: which rows; see ``Filters``.
             batch: how many rows each round trip fetches, 1 to 10,000.
+            on_invalid: as for list_all.
 
         Raises:
             UnknownFieldError, ValidationError: as list_all, at the call.
         """
         if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= _MAX_BATCH:
             raise ValidationError(f"batch must be a whole number from 1 to {_MAX_BATCH:,}", "batch")
+        check_on_invalid(on_invalid)
         statement = select(self.entity).where(*self._criteria.conditions(filters), *self._live).order_by(*self._key.columns)
-        return _stream(session, statement.execution_options(yield_per=batch))
+        return stream(session, statement, batch, on_invalid)
 
     # ------------------------------------------------------------------------------------------------------------- writing
 
@@ -388,8 +398,3 @@ class Repository(Generic[T]):
         values = {"deleted_at": func.now() if deleted else None, **writes.next_version(self.entity)}
         statement = update(self.entity).where(*where).values(values).returning(self.entity)
         return session.scalars(statement, execution_options=writes.FRESH).one_or_none()
-
-
-def _stream(session: Session, statement: Select[Any]) -> Iterator[Any]:
-    with translated(), contextlib.closing(session.scalars(statement)) as rows:
-        yield from rows

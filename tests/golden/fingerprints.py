@@ -48,7 +48,7 @@ def fingerprint(document: type[Document]) -> str:
 
 
 def shape(model: type[DocumentPart]) -> dict[str, Any]:
-    """Return what a document, or a part of one, may hold: its keys, their types, bounds and defaults. Rules over several keys are not in it."""
+    """Return what a document, or a part of one, may hold: keys, their types, bounds and defaults. Rules over several keys are not in it."""
     return {name: _field(field) for name, field in model.model_fields.items()}
 
 

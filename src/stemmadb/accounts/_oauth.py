@@ -12,7 +12,7 @@ from stemmadb._secrets import Place
 from stemmadb.accounts._credentials import log
 from stemmadb.accounts.data import OAuthLink, OAuthTokens
 from stemmadb.accounts.entities import OAuthAccount, User
-from stemmadb.documents import dump_json
+from stemmadb.documents import OnInvalid, dump_json
 from stemmadb.entity import Id, parse_id, uuid7
 from stemmadb.errors import ConflictError, NotFoundError
 from stemmadb.paging import Page, page
@@ -127,7 +127,9 @@ def find_by_oauth(session: Session, provider: str, provider_account_id: str) -> 
 
 
 @query
-def list_oauth(session: Session, user_id: Id, *, cursor: str | None = None, limit: int = 50) -> Page[OAuthAccount]:
+def list_oauth(
+    session: Session, user_id: Id, *, cursor: str | None = None, limit: int = 50, on_invalid: OnInvalid = "raise"
+) -> Page[OAuthAccount]:
     """
     Return the identities of a user, newest first, by (created_at, id); their tokens are not fetched. An unknown user has none.
 
@@ -136,12 +138,22 @@ def list_oauth(session: Session, user_id: Id, *, cursor: str | None = None, limi
         user_id: whose.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
+        on_invalid: what becomes of an identity whose profile cannot be read: "raise" refuses the page, "skip" leaves it out (the page is
+            shorter then), "raw" puts a RawDocument in its place.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: a profile cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list.
     """
     statement = select(OAuthAccount).where(OAuthAccount.user_id == parse_id(user_id, "User"))
-    return page(session, statement, order_by=[OAuthAccount.created_at.desc(), OAuthAccount.id.desc()], cursor=cursor, limit=limit)
+    return page(
+        session,
+        statement,
+        order_by=[OAuthAccount.created_at.desc(), OAuthAccount.id.desc()],
+        cursor=cursor,
+        limit=limit,
+        on_invalid=on_invalid,
+    )
 
 
 _READ_TOKENS = sql_rows("SELECT access_token, refresh_token FROM stemma.oauth_accounts WHERE id = :id")

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import ColumnElement, Update, event, func, select, tuple_
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
@@ -26,7 +25,7 @@ from sqlalchemy.orm.state import InstanceState
 
 from stemmadb import errors
 from stemmadb.documents._column import DocumentColumn
-from stemmadb.documents._unreadable import shown_key
+from stemmadb.documents._unreadable import document_attributes, shown_key
 
 
 def stored_version(column: Any) -> ColumnElement[int]:
@@ -56,7 +55,7 @@ def _check_assigned(session: Session, flush_context: Any, instances: Any) -> Non
     assigned: dict[Mapper[Any], dict[str, list[InstanceState[Any]]]] = defaultdict(lambda: defaultdict(list))
     for entity in session.dirty:
         state = instance_state(entity)
-        for name in _document_attributes(state.mapper):
+        for name in document_attributes(state.mapper):
             if name in state.committed_state and get_state_history(state, name, PASSIVE_NO_INITIALIZE).has_changes():
                 assigned[state.mapper][name].append(state)
     for mapper, attributes in assigned.items():
@@ -114,18 +113,6 @@ def _rows_by_key(mapper: Mapper[Any], columns: Collection[str], rows: Collection
     """Return, for each attribute, the keys of the rows that set it."""
     key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
     return {name: [tuple(row[part] for part in key) for row in rows if name in row and row.keys() >= set(key)] for name in columns}
-
-
-_attributes: WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = WeakKeyDictionary()
-
-
-def _document_attributes(mapper: Mapper[Any]) -> tuple[str, ...]:
-    """Return the names of a mapper's document attributes; looked up once."""
-    names = _attributes.get(mapper)
-    if names is None:
-        names = tuple(attribute.key for attribute in mapper.column_attrs if isinstance(attribute.columns[0].type, DocumentColumn))
-        _attributes[mapper] = names
-    return names
 
 
 def _lock_and_check(session: Session, mapper: Mapper[Any], attributes: dict[str, list[tuple[Any, ...]]]) -> None:

@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from stemmadb import errors
 from stemmadb.documents._load import parse
+
+_ON_INVALID = ("raise", "skip", "raw")
 
 log = logging.getLogger("stemmadb.documents")
 
@@ -58,14 +62,25 @@ def raw_or_raise(raw: Any, error: errors.DocumentError) -> RawDocument:
     return RawDocument(_value(raw), error)
 
 
+def check_on_invalid(on_invalid: str) -> None:
+    """
+    Refuse what is no ``OnInvalid``, before anything is sent.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    if on_invalid not in _ON_INVALID:
+        raise errors.ValidationError('on_invalid is "raise", "skip" or "raw"', "on_invalid")
+
+
 def resolve_unreadable(entities: Iterable[E], on_invalid: OnInvalid = "raise") -> list[E]:
     """
-    Apply ``on_invalid`` to entities that were fetched inside of ``keep_unreadable``.
+    Apply ``on_invalid`` to entities, or to rows of entities and values, that were fetched inside of ``keep_unreadable``.
 
     Raises:
         DocumentError: a document cannot be read, and ``on_invalid`` is "raise". The error has the key of the row.
     """
-    return [entity for entity in entities if _keep(entity, _unreadable_in(entity), on_invalid)]
+    return [entity for entity in entities if _stays(entity, on_invalid)]
 
 
 def attach_documents(
@@ -98,6 +113,17 @@ def attach_documents(
     return kept
 
 
+def _stays(found: Any, on_invalid: OnInvalid) -> bool:
+    """Raise, or tell whether an entity, a value or a row of these stays."""
+    if isinstance(found, Row):
+        return all(_stays(part, on_invalid) for part in found)
+    if isinstance(found, RawDocument):
+        if on_invalid == "raise":
+            raise found.error
+        return on_invalid == "raw"
+    return getattr(found, "_sa_instance_state", None) is None or _keep(found, _unreadable_in(found), on_invalid)
+
+
 def _keep(entity: Any, unreadable: list[tuple[str, RawDocument]], on_invalid: OnInvalid) -> bool:
     """Raise, or tell whether an entity stays; set its unreadable documents, with errors that have its key."""
     for attribute, document in unreadable:
@@ -113,7 +139,22 @@ def _keep(entity: Any, unreadable: list[tuple[str, RawDocument]], on_invalid: On
 
 
 def _unreadable_in(entity: Any) -> list[tuple[str, RawDocument]]:
-    return [(name, value) for name, value in instance_state(entity).dict.items() if isinstance(value, RawDocument)]
+    state = instance_state(entity)
+    held = ((name, state.dict.get(name)) for name in document_attributes(state.mapper))
+    return [(name, value) for name, value in held if isinstance(value, RawDocument)]
+
+
+_attributes: WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = WeakKeyDictionary()
+
+
+def document_attributes(mapper: Mapper[Any]) -> tuple[str, ...]:
+    """Return the names of a mapper's document attributes; looked up once."""
+    names = _attributes.get(mapper)
+    if names is None:
+        # The type of the column imports this module.
+        names = tuple(item.key for item in mapper.column_attrs if getattr(item.columns[0].type, "document", None) is not None)
+        _attributes[mapper] = names
+    return names
 
 
 def key_of(entity: Any) -> Any:

@@ -14,6 +14,7 @@ from sqlalchemy import Select, Text, bindparam, cast, select
 from sqlalchemy.orm import Session
 
 from stemmadb.documents import OnInvalid, attach_documents, keep_unreadable, resolve_unreadable
+from stemmadb.documents._unreadable import check_on_invalid
 from stemmadb.entity import Id
 from stemmadb.errors import ValidationError
 from stemmadb.evaluation._run_rows import get_run
@@ -24,7 +25,6 @@ from stemmadb.evaluation.entities import Transcript
 from stemmadb.paging import Page, page
 from stemmadb.query import tenant_query
 
-_ON_INVALID: Final = ("raise", "skip", "raw")
 _BODY: Final = cast(Transcript.content, Text)
 
 
@@ -74,7 +74,13 @@ def list_for_run(
 
 @tenant_query
 def list_for_scenario(
-    session: Session, scenario_id: Id, *, model: str | None = None, cursor: str | None = None, limit: int = 50
+    session: Session,
+    scenario_id: Id,
+    *,
+    model: str | None = None,
+    on_invalid: OnInvalid = "raise",
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> Page[Transcript]:
     """
     Return a page of a scenario's live transcripts over all runs, newest first, without their dialogues.
@@ -83,11 +89,12 @@ def list_for_scenario(
         session: the caller's session, in a workspace.
         scenario_id: whose transcripts. An unknown one has none.
         model: only those of this model.
+        on_invalid: as for list_for_run.
         cursor: the ``next_cursor`` of the page before.
         limit: the most transcripts, 1 to 200.
 
     Raises:
-        UnknownSchemaVersionError, CorruptDocumentError: the metrics of a row cannot be read.
+        UnknownSchemaVersionError, CorruptDocumentError: the metrics of a row cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list.
     """
     key = scenario_key_of(scenario_id)
@@ -95,7 +102,7 @@ def list_for_scenario(
     wanted = _selected(with_content=False).where(Transcript.scenario_id == key, Transcript.invalidated_at.is_(None))
     if model is not None:
         wanted = wanted.where(Transcript.model == model)
-    return _page(session, wanted, with_content=False, on_invalid="raise", cursor=cursor, limit=limit, newest_first=True)
+    return _page(session, wanted, with_content=False, on_invalid=on_invalid, cursor=cursor, limit=limit, newest_first=True)
 
 
 @tenant_query
@@ -120,7 +127,7 @@ def iter_for_run(
     """
     if batch < 1:
         raise ValidationError("batch must be at least 1", "batch")
-    _check(on_invalid)
+    check_on_invalid(on_invalid)
     key = run_key_of(run_id)
     log.debug("streaming transcripts of run %s", key)
     statement = _STREAM[with_content]
@@ -164,23 +171,16 @@ def _page(
     limit: int,
     newest_first: bool = False,
 ) -> Page[Transcript]:
-    _check(on_invalid)
     order = Transcript.created_at.desc() if newest_first else Transcript.created_at.asc()
-    with keep_unreadable():
-        found = page(session, wanted, order_by=[order], cursor=cursor, limit=limit)
-    rows = found.items if with_content else [(item,) for item in found.items]
-    return dataclasses.replace(found, items=list(_resolved(rows, with_content=with_content, on_invalid=on_invalid)))
+    found = page(session, wanted, order_by=[order], cursor=cursor, limit=limit, on_invalid=on_invalid)
+    return dataclasses.replace(found, items=_with_bodies(found.items, on_invalid)) if with_content else found
 
 
 def _resolved(rows: Any, *, with_content: bool, on_invalid: OnInvalid) -> list[Transcript]:
     """Apply on_invalid to the metrics, which every row has, and to the dialogues where they were fetched."""
-    kept = resolve_unreadable((row[0] for row in rows), on_invalid)
-    if not with_content:
-        return kept
-    bodies = {id(row[0]): row[1] for row in rows}
-    return attach_documents(((transcript, bodies[id(transcript)]) for transcript in kept), Transcript.content, on_invalid)
+    kept = resolve_unreadable(rows, on_invalid)
+    return _with_bodies(kept, on_invalid) if with_content else [row[0] for row in kept]
 
 
-def _check(on_invalid: str) -> None:
-    if on_invalid not in _ON_INVALID:
-        raise ValidationError('on_invalid is "raise", "skip" or "raw"', "on_invalid")
+def _with_bodies(rows: Any, on_invalid: OnInvalid) -> list[Transcript]:
+    return attach_documents(((row[0], row[1]) for row in rows), Transcript.content, on_invalid)

@@ -10,7 +10,6 @@ A run probes its scenarios through slots, one for each scenario, model and sampl
 progress itself. Status changes are compare-and-swap: exactly one of concurrent callers wins.
 """
 
-import dataclasses
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -21,8 +20,9 @@ from sqlalchemy.orm import Session, aliased
 
 from stemmadb._exports import adopt
 from stemmadb.documents import OnInvalid, dump_json, keep_unreadable, resolve_unreadable
+from stemmadb.documents._unreadable import check_on_invalid
 from stemmadb.entity import Id, parse_reference
-from stemmadb.errors import FrozenError, NotFoundError, ValidationError
+from stemmadb.errors import FrozenError, NotFoundError
 from stemmadb.evaluation._definition_rows import key_of as definition_key_of
 from stemmadb.evaluation._freezing import freeze_once
 from stemmadb.evaluation._run_outcomes import complete_slot, fail_slot, record_outcomes
@@ -187,7 +187,9 @@ _TRANSCRIPTS: Final = {
 
 
 @tenant_query
-def get_with_transcripts(session: Session, run_id: Id, *, include_invalidated: bool = False) -> RunWithTranscripts:
+def get_with_transcripts(
+    session: Session, run_id: Id, *, include_invalidated: bool = False, on_invalid: OnInvalid = "raise"
+) -> RunWithTranscripts:
     """
     Return a run with all of its transcripts, by created_at, id. Two statements.
 
@@ -197,13 +199,18 @@ def get_with_transcripts(session: Session, run_id: Id, *, include_invalidated: b
         session: the caller's session, in a workspace.
         run_id: which run.
         include_invalidated: also those that were invalidated.
+        on_invalid: what becomes of a transcript whose metrics cannot be read: "raise" refuses all of them, "skip" leaves it out, "raw" puts
+            a RawDocument in their place.
 
     Raises:
-        CorruptDocumentError, UnknownSchemaVersionError: a document cannot be read.
+        CorruptDocumentError, UnknownSchemaVersionError: the run's documents cannot be read, or a transcript's and on_invalid is "raise".
         NotFoundError: no run of this workspace has this id.
     """
+    check_on_invalid(on_invalid)
     run = get_run(session, key_of(run_id))
-    return RunWithTranscripts(run, list(session.scalars(_TRANSCRIPTS[include_invalidated], {"run_id": run.id})))
+    with keep_unreadable():
+        found = session.scalars(_TRANSCRIPTS[include_invalidated], {"run_id": run.id}).all()
+    return RunWithTranscripts(run, resolve_unreadable(found, on_invalid))
 
 
 @tenant_query
@@ -305,13 +312,10 @@ def _standing(statement: Select[Any], statuses: Collection[RunStatus]) -> Select
 def _page(
     session: Session, statement: Select[Any], *, cursor: str | None, limit: int, with_total: bool, on_invalid: OnInvalid
 ) -> Page[Run]:
-    if on_invalid not in ("raise", "skip", "raw"):
-        raise ValidationError('on_invalid is "raise", "skip" or "raw"', "on_invalid")
     # Workers change runs all the time: those that the session has read before are brought up to date.
     statement = statement.execution_options(populate_existing=True)
-    with keep_unreadable():
-        found = page(session, statement, order_by=[Run.created_at.desc()], cursor=cursor, limit=limit, with_total=with_total)
-    return dataclasses.replace(found, items=resolve_unreadable(found.items, on_invalid))
+    order = [Run.created_at.desc()]
+    return page(session, statement, order_by=order, cursor=cursor, limit=limit, with_total=with_total, on_invalid=on_invalid)
 
 
 # The configuration may change while nothing was made of it: neither slots nor a start.

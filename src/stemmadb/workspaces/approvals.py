@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
+from stemmadb.documents import OnInvalid
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import (
     InvalidTransitionError,
@@ -109,6 +110,7 @@ def list_all(
     assigned_to_id: Id | None = None,
     cursor: str | None = None,
     limit: int = 50,
+    on_invalid: OnInvalid = "raise",
 ) -> Page[ApprovalItem]:
     """
     Return items, the highest priority first, then the oldest, by (priority, created_at, id).
@@ -120,8 +122,11 @@ def list_all(
         assigned_to_id: only those of this user.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
+        on_invalid: what becomes of an item whose payload cannot be read: "raise" refuses the page, "skip" leaves it out (the page is
+            shorter then), "raw" puts a RawDocument in its place.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: a payload cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list with these filters.
     """
     statement = select(ApprovalItem)
@@ -132,7 +137,7 @@ def list_all(
     if assigned_to_id is not None:
         statement = statement.where(ApprovalItem.assigned_to_id == parse_reference(assigned_to_id, "assigned_to_id"))
     order = [ApprovalItem.priority.desc(), ApprovalItem.created_at, ApprovalItem.id]
-    return page(session, statement, order_by=order, cursor=cursor, limit=limit)
+    return page(session, statement, order_by=order, cursor=cursor, limit=limit, on_invalid=on_invalid)
 
 
 # ------------------------------------------------------------------------------------------------------------- who decides

@@ -16,6 +16,7 @@ from sqlalchemy.orm.util import identity_key
 
 from stemmadb._exports import adopt
 from stemmadb.data import checked_text
+from stemmadb.documents import OnInvalid
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import NotFoundError, QuotaExceededError, ValidationError
 from stemmadb.paging import Page, page
@@ -107,7 +108,14 @@ def get_default(session: Session, provider: AIProvider | None = None) -> AIProvi
 
 
 @tenant_query
-def list_all(session: Session, *, enabled_only: bool = False, cursor: str | None = None, limit: int = 50) -> Page[AIProviderConfig]:
+def list_all(
+    session: Session,
+    *,
+    enabled_only: bool = False,
+    cursor: str | None = None,
+    limit: int = 50,
+    on_invalid: OnInvalid = "raise",
+) -> Page[AIProviderConfig]:
     """
     Return the configurations, by provider, label; keys and their ciphertexts are not fetched.
 
@@ -116,14 +124,18 @@ def list_all(session: Session, *, enabled_only: bool = False, cursor: str | None
         enabled_only: whether disabled ones are left out.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
+        on_invalid: what becomes of a configuration whose settings cannot be read: "raise" refuses the page, "skip" leaves it out (the page
+            is shorter then), "raw" puts a RawDocument in their place.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: settings cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list.
     """
     statement = select(AIProviderConfig)
     if enabled_only:
         statement = statement.where(AIProviderConfig.is_enabled)
-    return page(session, statement, order_by=[AIProviderConfig.provider, AIProviderConfig.label], cursor=cursor, limit=limit)
+    order = [AIProviderConfig.provider, AIProviderConfig.label]
+    return page(session, statement, order_by=order, cursor=cursor, limit=limit, on_invalid=on_invalid)
 
 
 # ---------------------------------------------------------------------------------------------------------------- changing

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from stemmadb._exports import adopt
 from stemmadb._workspace_ids import forget_at_commit
 from stemmadb.data import checked_text
-from stemmadb.documents import dump_json
+from stemmadb.documents import OnInvalid, dump_json
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import ConflictError, NotFoundError, ReferenceNotFoundError
 from stemmadb.paging import Page, page
@@ -184,7 +184,14 @@ def find_by_slug(session: Session, slug: str) -> Workspace | None:
 
 
 @query
-def list_all(session: Session, *, include_deleted: bool = False, cursor: str | None = None, limit: int = 50) -> Page[Workspace]:
+def list_all(
+    session: Session,
+    *,
+    include_deleted: bool = False,
+    cursor: str | None = None,
+    limit: int = 50,
+    on_invalid: OnInvalid = "raise",
+) -> Page[Workspace]:
     """
     Return workspaces, newest first, by (created_at, id).
 
@@ -193,18 +200,25 @@ def list_all(session: Session, *, include_deleted: bool = False, cursor: str | N
         include_deleted: whether deleted workspaces are in the list.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
+        on_invalid: what becomes of a workspace whose settings cannot be read: "raise" refuses the page, "skip" leaves it out (the page is
+            shorter then), "raw" puts a RawDocument in their place.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: settings cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list.
     """
     statement = select(Workspace)
     if not include_deleted:
         statement = statement.where(Workspace.deleted_at.is_(None))
-    return page(session, statement, order_by=[Workspace.created_at.desc(), Workspace.id.desc()], cursor=cursor, limit=limit)
+    return page(
+        session, statement, order_by=[Workspace.created_at.desc(), Workspace.id.desc()], cursor=cursor, limit=limit, on_invalid=on_invalid
+    )
 
 
 @query
-def list_for_user(session: Session, user_id: Id, *, cursor: str | None = None, limit: int = 50) -> Page[WorkspaceWithRole]:
+def list_for_user(
+    session: Session, user_id: Id, *, cursor: str | None = None, limit: int = 50, on_invalid: OnInvalid = "raise"
+) -> Page[WorkspaceWithRole]:
     """
     Return the live workspaces that a user is a member of, by name, then id. An unknown user has none.
 
@@ -215,8 +229,10 @@ def list_for_user(session: Session, user_id: Id, *, cursor: str | None = None, l
         user_id: whose memberships.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
+        on_invalid: as for list_all.
 
     Raises:
+        CorruptDocumentError, UnknownSchemaVersionError: settings cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list.
     """
     member = parse_id(user_id, "User")
@@ -227,7 +243,7 @@ def list_for_user(session: Session, user_id: Id, *, cursor: str | None = None, l
         .where(membership.user_id == member, Workspace.deleted_at.is_(None))
     )
     with _shown_to(session, member):
-        found = page(session, statement, order_by=[Workspace.name, Workspace.id], cursor=cursor, limit=limit)
+        found = page(session, statement, order_by=[Workspace.name, Workspace.id], cursor=cursor, limit=limit, on_invalid=on_invalid)
     items = [WorkspaceWithRole(row[0], WorkspaceRole(row[1])) for row in found.items]
     return Page(items=items, next_cursor=found.next_cursor, has_more=found.has_more, total=found.total)
 

@@ -14,6 +14,7 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from stemmadb import _forests as forests
+from stemmadb._display import tree_html
 from stemmadb.entity import Id
 from stemmadb.errors import NotFoundError, ValidationError
 from stemmadb.query import query
@@ -29,7 +30,7 @@ _MOST_LEVELS = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node(Generic[T]):
-    """A row of a tree, and the trees below it."""
+    """A row of a tree, and the trees below it. Notebooks show it as a tree."""
 
     item: T
     depth: int
@@ -44,6 +45,14 @@ class Node(Generic[T]):
             node = pending.pop()
             yield node
             pending.extend(reversed(node.children))
+
+    def _repr_html_(self) -> str:
+        return tree_html(self, ("row", "id"), _cells)
+
+
+def _cells(node: Node[Any]) -> tuple[str, str]:
+    key = str(node.item.id)
+    return str(getattr(node.item, "name", key)), key
 
 
 @query

@@ -1,5 +1,6 @@
 """Diff, blame, merge and bisect: against what a walk in plain Python says, on generated contents and lines."""
 
+import copy
 import math
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,12 +10,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from tests.evaluation.version_trees import CONTENT, chain, contents, make, plant, shapes
+from tests.evaluation.version_trees import CONTENT, chain, contents, make, plant, raw_objects, shapes
 
 from stemmadb.errors import CorruptDocumentError, NotFoundError, UnknownSchemaVersionError, ValidationError
 from stemmadb.evaluation import definitions
-from stemmadb.evaluation._patches import changes_between, document_of, leaves, merge_documents, same, values_of
-from stemmadb.evaluation.definitions import Change, ContentDiff, DefinitionFork, MergeConflict
+from stemmadb.evaluation._merging import merge_documents
+from stemmadb.evaluation._patches import changes_between, document_of, leaves, make_changes, same, values_of
+from stemmadb.evaluation.definitions import ABSENT, Change, ContentDiff, DefinitionFork, MergeConflict
 from stemmadb.evaluation.documents import DefinitionContent, Dimension, DimensionLevel
 from stemmadb.testing import assert_max_queries
 
@@ -100,6 +102,21 @@ def test_a_diff_leads_from_one_to_the_other(a: DefinitionContent, b: DefinitionC
 
 
 @pytest.mark.property
+@pytest.mark.offline
+@given(raw_objects(), raw_objects())
+@example({"x": [1, 1.0, True, None]}, {"x": [True, 1, 1.0]})
+@example({"~1": {"0": 1}, "": [[]]}, {"/": {"-": 1}, "": [{}]})
+@example({"x": None}, {})
+@generated
+def test_a_diff_of_any_json(a: dict[str, Any], b: dict[str, Any]) -> None:
+    """Also without a shape: null is not absent, 1 is neither 1.0 nor true, and keys are what they are."""
+    changes = changes_between(a, b)
+    assert same(make_changes(copy.deepcopy(a), changes), b)
+    assert same(make_changes(copy.deepcopy(b), changes_between(b, a)), a)
+    assert (changes == []) == same(a, b)
+
+
+@pytest.mark.property
 @given(contents(), contents())
 @stored
 def test_diff_of_what_is_stored(session: Session, a: DefinitionContent, b: DefinitionContent) -> None:
@@ -122,6 +139,10 @@ def test_diff_of_what_is_stored(session: Session, a: DefinitionContent, b: Defin
         Change("replace", "/dimensions/0/nothing/below", old=1, new=2),
         Change("replace", "/preamble/0", old="Y", new="y"),
         Change("replace", "", old=None, new={}),
+        Change("replace", "preamble", old=CONTENT.preamble, new="x"),
+        Change("replace", "preamble/template", old=CONTENT.template, new="x"),
+        Change("remove", "/dimensions/00", old=values_of(AGE)),
+        Change("remove", "/dimensions/" + "9" * 5000, old=None),
     ],
 )
 def test_a_diff_does_not_apply_to_another_document(change: Change) -> None:
@@ -177,6 +198,49 @@ def test_blame_equals_the_naive_walk(session: Session, line: list[DefinitionCont
     assert [entry.pointer for entry in found] == sorted(expected)
 
 
+@pytest.mark.property
+@pytest.mark.requirement("VR-065")
+@given(shapes(12), st.data())
+@stored
+def test_blame_and_merge_base_equal_the_naive_walks(session: Session, shape: list[tuple[int, int]], data: st.DataObject) -> None:
+    """On generated forests, wherever one stands: back as long as the parent has the same value there; up to where both ways meet."""
+    said = [data.draw(contents()) for _ in shape]
+    forest = plant(session, shape, said)
+    values = {id: leaves(values_of(content)) for id, content in zip(forest.parents, said, strict=True)}
+    id, other = (data.draw(st.sampled_from(list(forest.parents))) for _ in range(2))
+    expected = {}
+    for pointer, value in values[id].items():
+        line = forest.up(id)
+        place = 0
+        while place + 1 < len(line) and pointer in (above := values[line[place + 1]]) and same(above[pointer], value):
+            place += 1
+        expected[pointer] = line[place]
+    del expected["/schema_version"]
+    assert {entry.pointer: entry.definition_id for entry in definitions.blame(session, id)} == expected
+    base = definitions.merge_base(session, id, other)
+    assert (None if base is None else base.id) == forest.merge_base(id, other)
+
+
+def test_a_thousand_levels(session: Session) -> None:
+    """Every function about contents works at that depth, in one statement, and bisect within ten runs."""
+    said = [CONTENT.replace(template=f"{place // 100}", x=[place]) for place in range(1000)]
+    line = list(plant(session, [(place, 0) for place in range(-1, 999)], said).parents)
+    with assert_max_queries(1):
+        blamed = {entry.pointer: entry.definition_id for entry in definitions.blame(session, line[-1])}
+    assert (blamed["/preamble"], blamed["/template"], blamed["/x/0"]) == (line[0], line[900], line[999])
+    with assert_max_queries(1):
+        assert len(definitions.diff(session, line[0], line[-1]).changes) == 2
+    fork_id = fork(session, line[0], preamble="Other")
+    with assert_max_queries(1):
+        merged = definitions.merge(session, line[-1], fork_id)
+    assert merged.content == said[-1].replace(preamble="Other")
+    results: dict[UUID, bool] = {}
+    while (run := definitions.bisect(session, good_id=line[0], bad_id=line[-1], results=results)) is not None:
+        results[run.id] = line.index(run.id) < 618
+    assert len(results) <= 10
+    assert next(id for id in line if results.get(id) is False) == line[618]
+
+
 # --------------------------------------------------------------------------------------------------------------------- merge
 
 
@@ -198,7 +262,7 @@ def test_merge_shows_conflicts(session: Session) -> None:
     ours, theirs = fork(session, root.id, template="Ours", x=1), fork(session, root.id, template="Theirs", x=2)
     merged = definitions.merge(session, ours, theirs)
     assert merged.content is None
-    assert merged.conflicts == [MergeConflict("/template", CONTENT.template, "Ours", "Theirs"), MergeConflict("/x", None, 1, 2)]
+    assert merged.conflicts == [MergeConflict("/template", CONTENT.template, "Ours", "Theirs"), MergeConflict("/x", ABSENT, 1, 2)]
 
 
 def test_merge_along_a_line_and_across_trees(session: Session) -> None:

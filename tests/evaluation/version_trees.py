@@ -1,7 +1,7 @@
 """Trees of definitions for tests: generated ones, and what a walk in plain Python says about them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -86,14 +86,15 @@ def shapes(draw: st.DrawFn, most: int = 25) -> list[tuple[int, int]]:
 _INSERT = text(
     """
     INSERT INTO stemma.definitions (id, parent_id, root_id, depth, name, content, created_at)
-    SELECT id, parent_id, root_id, depth, 'Version', CAST(:content AS jsonb), created_at
-      FROM json_to_recordset(CAST(:rows AS json)) AS r (id uuid, parent_id uuid, root_id uuid, depth integer, created_at timestamptz)
+    SELECT id, parent_id, root_id, depth, 'Version', coalesce(r.content, CAST(:content AS jsonb)), created_at
+      FROM json_to_recordset(CAST(:rows AS json))
+        AS r (id uuid, parent_id uuid, root_id uuid, depth integer, created_at timestamptz, content jsonb)
     """
 )
 
 
-def plant(session: Session, shape: Iterable[tuple[int, int]]) -> Forest:
-    """Insert a forest of this shape in one statement."""
+def plant(session: Session, shape: Iterable[tuple[int, int]], said: Sequence[DefinitionContent] = ()) -> Forest:
+    """Insert a forest of this shape in one statement; each version says what stands at its place, or ``CONTENT``."""
     forest = Forest()
     ids: list[UUID] = []
     rows: list[Mapping[str, Any]] = []
@@ -102,10 +103,10 @@ def plant(session: Session, shape: Iterable[tuple[int, int]]) -> Forest:
         forest.parents[id] = None if place < 0 else ids[place]
         forest.created[id] = _EPOCH + timedelta(minutes=minutes)
         ids.append(id)
-    for id in ids:
+    for place, id in enumerate(ids):
         line = forest.up(id)
         row = {"id": id, "parent_id": forest.parents[id], "root_id": line[-1], "depth": len(line) - 1, "created_at": forest.created[id]}
-        rows.append(row)
+        rows.append(row | {"content": said[place].dump() if said else None})
     session.execute(_INSERT, {"content": json.dumps(CONTENT.dump()), "rows": json.dumps(rows, default=str)})
     return forest
 
@@ -126,7 +127,14 @@ _DIMENSIONS = st.builds(
     values=st.lists(_WORDS, max_size=3).map(tuple),
     levels=st.lists(_LEVELS, max_size=3).map(tuple),
 )
-_UNKNOWN = st.dictionaries(st.sampled_from(["x", "y/z", "~", "\x00"]), _ANY, max_size=3)
+_KEYS = st.sampled_from(["x", "y/z", "~", "~1", "~01", "", "0", "-", "\x00"])
+_UNKNOWN = st.dictionaries(_KEYS, _ANY, max_size=3)
+
+
+def raw_objects() -> st.SearchStrategy[dict[str, Any]]:
+    """JSON objects of no shape, with keys that a JSON Pointer escapes or that look like places in a list."""
+    inner = st.recursive(_SCALARS, lambda below: st.lists(below, max_size=4) | st.dictionaries(_KEYS, below, max_size=4), max_leaves=12)
+    return st.dictionaries(_KEYS, inner, max_size=4)
 
 
 @st.composite

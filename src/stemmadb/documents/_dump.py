@@ -14,7 +14,7 @@ from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_d
 from stemmadb.documents._write_version import require_readable, step_down
 
 if TYPE_CHECKING:
-    from stemmadb.documents._document import Document
+    from stemmadb.documents._document import Document, DocumentPart
 
 _CONTROL = re.compile(rb"\\u00(?:00|1a)")
 
@@ -28,16 +28,7 @@ def dump_json(document: Document) -> str:
         CorruptDocumentError: it is nested over 64 levels, or holds a number that cannot be read back; or a step down failed.
     """
     kind = type(document)
-    serializer = kind.__pydantic_serializer__
-    try:
-        # A computed field would come back as an unknown key.
-        text: bytes = serializer.to_json(document, exclude_computed_fields=True)
-    except pydantic_core.PydanticSerializationError:
-        # A lone surrogate in a value: no text in UTF-8 holds one. In a key it silently becomes U+FFFD.
-        text = b"\\u0000"
-    # One byte is found much faster than a pattern, and most texts have neither.
-    if (b"\\" in text and _CONTROL.search(text)) or (b"\xef" in text and b"\xef\xbf\xbd" in text):
-        text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
+    text = newest_json(document)
     written = kind._write_version
     if written is not None:
         text = step_down(kind, text, written)
@@ -51,6 +42,21 @@ def dump_json(document: Document) -> str:
     if written is not None:
         require_readable(kind, text, written)
     return text.decode()
+
+
+def newest_json(document: DocumentPart) -> bytes:
+    """Return the JSON text of a document, or of a part, in its newest shape, whatever version is written. Limits are not looked at."""
+    serializer = type(document).__pydantic_serializer__
+    try:
+        # A computed field would come back as an unknown key.
+        text: bytes = serializer.to_json(document, exclude_computed_fields=True)
+    except pydantic_core.PydanticSerializationError:
+        # A lone surrogate in a value: no text in UTF-8 holds one. In a key it silently becomes U+FFFD.
+        text = b"\\u0000"
+    # One byte is found much faster than a pattern, and most texts have neither.
+    if (b"\\" in text and _CONTROL.search(text)) or (b"\xef" in text and b"\xef\xbf\xbd" in text):
+        text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
+    return text
 
 
 def content_hash(document: Document) -> bytes:

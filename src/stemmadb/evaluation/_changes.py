@@ -11,11 +11,12 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id, parse_reference
-from stemmadb.errors import ValidationError
+from stemmadb.errors import CorruptDocumentError, ValidationError
 from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content
 from stemmadb.evaluation._lineage import PAIRS, lineage
-from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, leaves, merge_documents, same, values_of
-from stemmadb.evaluation.data import BlameEntry, MergeResult
+from stemmadb.evaluation._lineage_data import ABSENT, BlameEntry, MergeConflict, MergeResult
+from stemmadb.evaluation._merging import merge_documents
+from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, leaves, same, values_of
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
 from stemmadb.query import sql_rows, tenant_query
@@ -125,12 +126,14 @@ def merge(session: Session, ours_id: Id, theirs_id: Id) -> MergeResult:
     """
     Merge the contents of two versions against that of their merge base. Nothing is written: fork with the content.
 
-    What one side changed is taken from it, what both changed alike is taken once; what they changed differently is a conflict. Parts of
-    a list that do not overlap merge; where they overlap, items are merged one by one if nothing was inserted or removed, objects only
-    if they kept their name. Versions of different trees merge against an empty content. One statement.
+    What one side changed is taken from it, what both changed alike is taken once; what they changed differently is a conflict, which
+    ``MergeResult.resolve`` decides. Parts of a list that do not overlap merge. Where they overlap, items are merged one by one: by their
+    places if nothing was inserted or removed, objects only if they kept their names; else by their names (``id``, ``key``, ``name`` or
+    ``label``), if all have one. Versions of different trees merge against an empty content. One statement.
 
     Returns:
-        The merged content, or the conflicts in the order of their places.
+        The merged content, or the conflicts in the order of their places. One of the whole content (the pointer is empty) says that what
+        both changed does not make a content together.
 
     Raises:
         CorruptDocumentError, UnknownSchemaVersionError: a content cannot be read.
@@ -141,9 +144,20 @@ def merge(session: Session, ours_id: Id, theirs_id: Id) -> MergeResult:
     rows = _CONTENTS_TO_MERGE.all(session, a_id=ours_key, b_id=theirs_key)
     found = {row.id: row.content for row in rows}
     ours, theirs = (_values(found, key) for key in (ours_key, theirs_key))
-    base = next((_values(found, row.id) for row in rows if row.is_base), {})
-    merged, conflicts = merge_documents(base, ours, theirs)
-    return MergeResult(None if conflicts else document_of(DefinitionContent, merged), conflicts)
+    base = next((_values(found, row.id) for row in rows if row.is_base), None)
+    return _merged(base, ours, theirs)
+
+
+def _merged(base: dict[str, Any] | None, ours: dict[str, Any], theirs: dict[str, Any]) -> MergeResult:
+    merged, conflicts = merge_documents(base or {}, ours, theirs)
+    if conflicts:
+        return MergeResult(None, conflicts, merged)
+    try:
+        return MergeResult(document_of(DefinitionContent, merged))
+    except CorruptDocumentError:
+        # Each change is right by itself, and together they are not: two axes of one name, say.
+        conflict = MergeConflict("", ABSENT if base is None else base, ours, theirs)
+        return MergeResult(None, [conflict], conflict)
 
 
 @tenant_query

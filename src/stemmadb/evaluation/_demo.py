@@ -51,7 +51,8 @@ def _seed(db: Database, console: Console) -> seeding.SeedReport:
 def _show_tree(session: Session, console: Console) -> None:
     console.print("\n[bold]The tree of versions[/bold]")
     root = sample_id(session, ROOT)
-    console.print(drawn(definitions.tree(session, root)))
+    for drawing in drawn(definitions.tree(session, root), {}):
+        console.print(drawing)
     console.print(f"[dim]again: stemmadb tree {root} --workspace {WORKSPACE}[/dim]")
     leaf = definitions.get(session, sample_id(session, LEAF))
     line = definitions.ancestors(session, leaf.id)

@@ -220,6 +220,25 @@ def list_labels(
     return page(session, statement, order_by=[DefinitionLabel.name.asc()], cursor=cursor, limit=limit)
 
 
+_OF_TREE = sql_rows(
+    """
+    SELECT label.definition_id, label.name
+      FROM stemma.definitions
+      JOIN stemma.definition_labels AS label ON label.workspace_id = :workspace_id AND label.definition_id = definitions.id
+     WHERE definitions.workspace_id = :workspace_id AND definitions.root_id = :root_id
+     ORDER BY label.name
+    """
+)
+
+
+def labels_of_tree(session: Session, root_id: UUID) -> dict[UUID, list[str]]:
+    """Return the names of the labels in a tree, by the definition that they point at."""
+    found: dict[UUID, list[str]] = {}
+    for row in _OF_TREE.all(session, root_id=root_id):
+        found.setdefault(row.definition_id, []).append(row.name)
+    return found
+
+
 def state_of(session: Session, label: str, definition_id: UUID) -> Row[Any]:
     """Return what a label points at (None when there is no such label), whether it is protected, and whether the definition exists."""
     return _STATE.all(session, label=label if _is_name(label) else "", definition_id=definition_id)[0]

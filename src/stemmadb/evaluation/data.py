@@ -1,7 +1,7 @@
 """What the functions of this pack take and give besides entities and documents."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Literal, Self
@@ -12,6 +12,12 @@ from pydantic import AwareDatetime, Field, model_validator
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
 from stemmadb.evaluation._data_types import Cost, Count, Currency, Name, Text, Word
+from stemmadb.evaluation._lineage_data import ABSENT as ABSENT
+from stemmadb.evaluation._lineage_data import Absent as Absent
+from stemmadb.evaluation._lineage_data import BlameEntry as BlameEntry
+from stemmadb.evaluation._lineage_data import DefinitionTreeNode as DefinitionTreeNode
+from stemmadb.evaluation._lineage_data import MergeConflict as MergeConflict
+from stemmadb.evaluation._lineage_data import MergeResult as MergeResult
 from stemmadb.evaluation._transcript_data import AddReport as AddReport
 from stemmadb.evaluation._transcript_data import ModelMetrics as ModelMetrics
 from stemmadb.evaluation._transcript_data import RunMetrics as RunMetrics
@@ -88,17 +94,6 @@ class DefinitionFilters(DataObject):
     """Exclusive."""
 
 
-@dataclass(eq=False, slots=True)
-class DefinitionTreeNode:
-    """A definition and what was forked from it; equal to itself alone."""
-
-    definition: Definition
-    depth: int
-    """Levels below the node that was asked for."""
-    children: list["DefinitionTreeNode"] = field(default_factory=list, repr=False)
-    """By created_at, id."""
-
-
 @dataclass(frozen=True, slots=True)
 class DefinitionWithContent:
     """A definition with its content in the newest shape; the stored row is as it was."""
@@ -107,36 +102,6 @@ class DefinitionWithContent:
     content: DefinitionContent
     stored_version: int
     """The ``schema_version`` of the stored document; 0 when it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlameEntry:
-    """Who last changed one place of a content."""
-
-    pointer: str
-    """JSON Pointer."""
-    definition_id: UUID
-    created_by_id: UUID | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class MergeConflict:
-    """One place that both sides changed, differently. None: absent there."""
-
-    pointer: str
-    base: object
-    ours: object
-    theirs: object
-
-
-@dataclass(frozen=True, slots=True)
-class MergeResult:
-    """The outcome of a three-way merge; nothing was written."""
-
-    content: DefinitionContent | None
-    """None with conflicts."""
-    conflicts: list[MergeConflict] = field(default_factory=list)
 
 
 # --------------------------------------------------------------------------------------------------------------------- runs

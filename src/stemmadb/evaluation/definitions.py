@@ -25,6 +25,8 @@ from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_labe
 from stemmadb.evaluation._lineage import ancestors, depth, descendants, is_ancestor, lineage, merge_base, root, siblings, tree
 from stemmadb.evaluation._patches import Change, ContentDiff
 from stemmadb.evaluation.data import (
+    ABSENT,
+    Absent,
     BlameEntry,
     DefinitionCreate,
     DefinitionFilters,
@@ -82,6 +84,8 @@ __all__ = [
     "BlameEntry",
     "MergeResult",
     "MergeConflict",
+    "Absent",
+    "ABSENT",
 ]
 
 

@@ -47,6 +47,8 @@ __all__ = [
     "BlameEntry",
     "MergeResult",
     "MergeConflict",
+    "Absent",
+    "ABSENT",
 ]
 
 create: Final = twin(_sync.create)
@@ -90,3 +92,5 @@ Change = _sync.Change
 BlameEntry = _sync.BlameEntry
 MergeResult = _sync.MergeResult
 MergeConflict = _sync.MergeConflict
+Absent = _sync.Absent
+ABSENT: Final = _sync.ABSENT

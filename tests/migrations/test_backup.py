@@ -54,8 +54,9 @@ def test_a_backup_is_restored_on_a_new_server(backup: _Backup, plain: Place) -> 
     login = str(plain.direct_url.username)
     migrations.roles(plain)
     plain.do(f"GRANT CREATE ON DATABASE {plain.name} TO stemma_owner", user=login)
-    options = ("--exit-on-error", "--single-transaction", f"--dbname={plain.name}", backup.file)
+    options = ("--exit-on-error", "--single-transaction", "--no-owner", "--role=stemma_owner", f"--dbname={plain.name}", backup.file)
     plain.server.tool("pg_restore", *options, database=plain.name, user=login)
+    migrations.upgrade(plain)
     assert _contents(plain) == backup.contents
     assert backup.contents["definitions"][0] == 20
     assert plain.dump() == backup.schema

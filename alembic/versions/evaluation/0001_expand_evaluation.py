@@ -557,6 +557,37 @@ _ROOT = """
         FOR EACH ROW WHEN (NEW.parent_id IS NULL) EXECUTE FUNCTION stemma.stemma_definitions_root()
 """
 
+# What a definition is found by: the words of its name, its message and its texts, and the id of its workspace as one word more, so that one
+# index of all workspaces is entered by workspace. An index is made of it: another list of words is another function, under another name.
+_WORDS = """
+    CREATE FUNCTION stemma.stemma_definition_words_v1(workspace_id uuid, name text, message text, content jsonb) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+      SELECT array_to_tsvector(ARRAY[workspace_id::text])
+          || to_tsvector('pg_catalog.simple', name || ' ' || coalesce(message, ''))
+          || to_tsvector('pg_catalog.simple', left(coalesce(content ->> 'preamble', ''), 50000))
+          || to_tsvector('pg_catalog.simple', left(coalesce(content ->> 'template', ''), 50000))
+    $$;
+    CREATE INDEX definitions_words_idx ON stemma.definitions USING gin
+        (stemma.stemma_definition_words_v1(workspace_id, name, message, content))
+"""
+
+# @@ is not leakproof: under the policy of a workspace it is asked row by row, behind the policy. stemma_maintenance, to whom the end of
+# every upgrade gives this function, is held by no such policy. So the function asks for the workspace itself: the one of the transaction.
+_SEARCH = """
+    CREATE FUNCTION stemma.stemma_search_definitions(workspace uuid, query text) RETURNS TABLE (id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
+      SELECT definitions.id
+        FROM stemma.definitions
+       WHERE workspace = stemma.stemma_workspace_id()
+         AND numnode(websearch_to_tsquery('pg_catalog.simple', query)) > 0
+         AND definitions.workspace_id = workspace
+         AND stemma.stemma_definition_words_v1(
+               definitions.workspace_id, definitions.name, definitions.message, definitions.content
+             ) @@ (quote_literal(workspace)::tsquery && websearch_to_tsquery('pg_catalog.simple', query))
+    $$;
+    REVOKE EXECUTE ON FUNCTION stemma.stemma_search_definitions(uuid, text) FROM PUBLIC
+"""
+
 _VERSIONED = ("definitions", "definition_labels", "experiments", "cohorts")
 
 _RULE = "workspace_id = nullif(current_setting('stemma.workspace_id', true), '')::uuid"
@@ -575,6 +606,8 @@ def upgrade() -> None:
     for table in _VERSIONED:
         _trigger(table, "bump_version", "stemma_bump_version")
     op.execute(_ROOT)
+    op.execute(_WORDS)
+    op.execute(_SEARCH)
     for table, (columns, body) in _GUARDS.items():
         op.execute(
             f"CREATE FUNCTION stemma.stemma_{table}_guard() RETURNS trigger LANGUAGE plpgsql AS $$\n"
@@ -590,4 +623,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     # No CASCADE: an object of somebody else that depends on these stops the downgrade instead of disappearing.
     op.execute("DROP TABLE " + ", ".join(f"stemma.{table}" for table in _TABLES))
+    op.execute("DROP FUNCTION stemma.stemma_search_definitions(uuid, text)")
+    op.execute("DROP FUNCTION stemma.stemma_definition_words_v1(uuid, text, text, jsonb)")
     op.execute("DROP FUNCTION stemma.stemma_definitions_root(), " + ", ".join(f"stemma.stemma_{table}_guard()" for table in _GUARDS))

@@ -29,4 +29,4 @@ def _make_roles(connection: Connection) -> None:
         verb = sql.SQL("ALTER" if known else "CREATE")
         connection.execute(sql.SQL("{} ROLE {} {}").format(verb, sql.Identifier(name), attributes))
     # Not inherited: a policy TO a role holds for whoever inherits that role, and every session would see all workspaces.
-    connection.execute("GRANT stemma_maintenance TO stemma_app WITH INHERIT FALSE, SET TRUE")
+    connection.execute("GRANT stemma_maintenance TO stemma_app, stemma_owner WITH INHERIT FALSE, SET TRUE")

@@ -19,6 +19,7 @@ from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import DocumentError, NotFoundError
 from stemmadb.evaluation._changes import bisect, blame, diff, merge
 from stemmadb.evaluation._definition_rows import key_of, log, missing, read_definition
+from stemmadb.evaluation._definition_search import search
 from stemmadb.evaluation._edits import delete, freeze, update
 from stemmadb.evaluation._forks import create, fork
 from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, set_label
@@ -53,6 +54,7 @@ __all__ = [
     "get_with_content",
     "list_all",
     "list_children",
+    "search",
     "update",
     "freeze",
     "delete",

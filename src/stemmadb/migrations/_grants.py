@@ -59,6 +59,16 @@ BEGIN
       EXECUTE format('CREATE POLICY %I ON stemma.%I TO stemma_maintenance USING (true) WITH CHECK (true)',
                      item.relname || '_maintenance', item.relname);
     END LOOP;
+    -- A new owner must be able to create functions there, at that moment.
+    FOR item IN
+      SELECT oid::regprocedure AS signature FROM pg_proc
+       WHERE pronamespace = 'stemma'::regnamespace AND prosecdef AND left(proname, 14) = 'stemma_search_'
+         AND proowner <> 'stemma_maintenance'::regrole AND pg_has_role('stemma_maintenance', 'SET')
+    LOOP
+      GRANT CREATE ON SCHEMA stemma TO stemma_maintenance;
+      EXECUTE format('ALTER FUNCTION %s OWNER TO stemma_maintenance', item.signature);
+      REVOKE CREATE ON SCHEMA stemma FROM stemma_maintenance;
+    END LOOP;
   END IF;
 END $grants$
 """
@@ -84,7 +94,9 @@ def renew_grants(connection: Connection) -> None:
     Give ``stemma_app`` and ``stemma_maintenance``, as far as they exist, what they need on every table and function, and no more.
 
     SELECT, INSERT, UPDATE and DELETE on the tables; only SELECT and INSERT on the logs; only SELECT on the version table; never TRUNCATE.
-    Every table under row-level security gets its policy for ``stemma_maintenance``. The caller commits. Doing it again changes nothing.
+    Every table under row-level security gets its policy for ``stemma_maintenance``, which also becomes the owner of the functions that
+    search (``stemma_search_...``, SECURITY DEFINER), if the owner of the schema may act as it. The caller commits. Doing it again changes
+    nothing.
 
     Args:
         connection: of the owner of the schema.
@@ -96,8 +108,8 @@ def ensure_roles(connection: Connection, *, login: str | None = None) -> tuple[s
     """
     Make the three roles, without a password, where they are missing. The caller commits.
 
-    ``stemma_app`` may become ``stemma_maintenance``, without inheriting it: a policy for a role also holds for whoever inherits it. The
-    login of this connection may become all three; it is the owner by inheritance.
+    ``stemma_app`` and ``stemma_owner`` may become ``stemma_maintenance``, without inheriting it: a policy for a role also holds for
+    whoever inherits it. The login of this connection may become all three; it is the owner by inheritance.
 
     Args:
         connection: of a login with CREATEROLE.
@@ -122,6 +134,8 @@ def ensure_roles(connection: Connection, *, login: str | None = None) -> tuple[s
         connection.exec_driver_sql(f"CREATE ROLE {name} NOLOGIN NOINHERIT" if name == APP else f"CREATE ROLE {name} NOLOGIN")
         log.info("made the role %s", name)
     _grant(connection, MAINTENANCE, APP, inherit=False)
+    # So that it can give functions to it; as the owner it may do everything anyhow.
+    _grant(connection, MAINTENANCE, OWNER, inherit=False)
     if not me.superuser:
         _grant(connection, OWNER, me.name, inherit=True)
     for member in {me.name, login or me.name} - {APP, MAINTENANCE, OWNER} - ({me.name} if me.superuser else set()):

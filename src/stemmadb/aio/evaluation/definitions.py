@@ -16,6 +16,7 @@ __all__ = [
     "get_with_content",
     "list_all",
     "list_children",
+    "search",
     "update",
     "freeze",
     "delete",
@@ -61,6 +62,7 @@ find_by_content: Final = twin(_sync.find_by_content)
 get_with_content: Final = twin(_sync.get_with_content)
 list_all: Final = twin(_sync.list_all)
 list_children: Final = twin(_sync.list_children)
+search: Final = twin(_sync.search)
 update: Final = twin(_sync.update)
 freeze: Final = twin(_sync.freeze)
 delete: Final = twin(_sync.delete)

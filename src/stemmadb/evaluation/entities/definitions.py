@@ -48,6 +48,11 @@ class Definition(Versioned, WorkspaceEntity, table=True):
         Index("definitions_content_hash_idx", "workspace_id", "content_hash"),
         Index("definitions_name_created_at_idx", "workspace_id", "name", text("created_at DESC")),
         Index("definitions_created_by_id_idx", "created_by_id"),
+        Index(
+            "definitions_words_idx",
+            text("stemma.stemma_definition_words_v1(workspace_id, name, message, content)"),
+            postgresql_using="gin",
+        ),
     )
 
     parent_id: Mapped[UUID | None] = Field(default=None)

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.evaluation.version_trees import CONTENT, chain, contents, make, plant, raw_objects, shapes
 
+from stemmadb.documents import Document, Raw, set_write_version
 from stemmadb.errors import CorruptDocumentError, NotFoundError, UnknownSchemaVersionError, ValidationError
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation._merging import merge_documents
@@ -81,6 +82,38 @@ def test_contents_are_compared_in_their_newest_shape(session: Session) -> None:
         with pytest.raises(error) as caught:
             definitions.diff(session, new.id, id)
         assert caught.value.key == id
+
+
+class Remark(Document, version=2):
+    """A document that says more than its older version can hold."""
+
+    text: str
+    author: str | None = None
+
+
+@Remark.upcast(0)
+@Remark.upcast(1)
+def _same(raw: Raw) -> Raw:
+    return raw
+
+
+@Remark.downcast(2)
+def _without_author(raw: Raw) -> Raw:
+    return {"text": raw["text"]}
+
+
+@pytest.mark.offline
+def test_the_newest_shape_is_compared_whatever_is_written() -> None:
+    """During a rollout older documents are stored, and still what was changed in memory is all there."""
+    a, b = Remark(text="a", author="Ada"), Remark(text="a", author="Bob")
+    set_write_version(Remark, 1)
+    try:
+        assert a.dump() == b.dump()
+        diff = ContentDiff(changes_between(values_of(a), values_of(b)))
+        assert diff.changes == [Change("replace", "/author", old="Ada", new="Bob")]
+        assert diff.apply(a) == b
+    finally:
+        set_write_version(Remark, None)
 
 
 @pytest.mark.property

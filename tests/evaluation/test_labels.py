@@ -114,6 +114,23 @@ def test_a_protected_label_takes_force(session: Session) -> None:
     assert definitions.find_by_label(session, "production") is None
 
 
+def test_protection_comes_and_goes(session: Session) -> None:
+    """One statement each, as often as one likes; the object that the caller holds follows, and a name that is none is not found."""
+    first, second = make(session), make(session)
+    label = definitions.set_label(session, "production", first.id, description="what customers see")
+    with assert_max_queries(2):
+        assert definitions.protect_label(session, "production") is label
+        definitions.protect_label(session, "production")
+    assert (label.is_protected, label.definition_id, label.description) == (True, first.id, "what customers see")
+    with pytest.raises(PermissionDeniedError):
+        definitions.move_label(session, "production", second.id)
+    assert not definitions.protect_label(session, "production", protected=False).is_protected
+    assert definitions.move_label(session, "production", second.id).definition_id == second.id
+    for name in ("missing", "a b"):
+        with pytest.raises(NotFoundError):
+            definitions.protect_label(session, name)
+
+
 def test_delete(session: Session) -> None:
     """The definition stays, and can be deleted afterwards; the session finds the label no more."""
     made = make(session)

@@ -12,10 +12,13 @@ from typing import assert_type
 from uuid import UUID
 
 from sqlalchemy import BinaryExpression, ColumnElement, ForeignKey, ForeignKeyConstraint, Row, UnaryExpression, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from stemmadb.accounts.entities import User, UserStatus
+from stemmadb.aio.evaluation import definitions as aio_definitions
 from stemmadb.entity import Id, parse_id, parse_reference
+from stemmadb.evaluation import definitions
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
 from stemmadb.evaluation.entities import Definition, Run, RunStatus, Transcript
 from stemmadb.packs import Pack, packs
@@ -87,3 +90,20 @@ def documents() -> None:
 
 def the_packs() -> None:
     assert_type(packs(), tuple[Pack, ...])
+
+
+def lineage_is_typed(session: Session, a: Id, b: Id) -> None:
+    assert_type(definitions.diff(session, a, b).apply(CONTENT), DefinitionContent)
+    merged = definitions.merge(session, a, b)
+    assert_type(merged.content, DefinitionContent | None)
+    assert_type(merged.resolve({"/template": definitions.ABSENT}), definitions.MergeResult)
+    assert_type([entry.definition_id for entry in definitions.blame(session, a)], list[UUID])
+    assert_type(definitions.bisect(session, good_id=a, bad_id=b), Definition | None)
+    assert_type([node.definition for node in definitions.tree(session, a)], list[Definition])
+    definitions.bisect(session, a, b)  # type: ignore  # by position
+
+
+async def lineage_is_typed_in_twins(session: AsyncSession, a: Id, b: Id) -> None:
+    assert_type((await aio_definitions.diff(session, a, b)).changes, list[definitions.Change])
+    assert_type(await aio_definitions.merge(session, a, b), definitions.MergeResult)
+    assert_type(await aio_definitions.lineage(session, a, b), list[Definition])

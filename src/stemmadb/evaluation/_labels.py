@@ -159,6 +159,36 @@ def move_label(
     return moved
 
 
+_PROTECT_LABEL = sql(
+    DefinitionLabel,
+    """
+    UPDATE stemma.definition_labels SET is_protected = :is_protected
+     WHERE definition_labels.workspace_id = :workspace_id AND definition_labels.name = :label
+    RETURNING {columns}
+    """,
+)
+
+
+@tenant_query
+def protect_label(session: Session, label: str, *, protected: bool = True) -> DefinitionLabel:
+    """
+    Say whether moving or deleting a label takes ``force=True``. One statement; idempotent.
+
+    Args:
+        session: the caller's session, in a workspace.
+        label: its name.
+        protected: False takes the protection away, which needs no force.
+
+    Raises:
+        NotFoundError: this workspace has no such label.
+    """
+    found = _PROTECT_LABEL.write(session, label=label, is_protected=protected) if _is_name(label) else None
+    if found is None:
+        raise _no_label(label)
+    log.info("label %r is %s", label, "protected" if protected else "protected no more")
+    return found
+
+
 _DELETE_LABEL = sql(
     DefinitionLabel,
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from stemmadb._display import first_line, tree_html
@@ -69,9 +69,6 @@ class Absent(Enum):
 ABSENT: Final[Literal[Absent.ABSENT]] = Absent.ABSENT
 """Nothing: neither a value nor null."""
 
-Value: TypeAlias = Any
-"""A JSON value, or ``ABSENT``."""
-
 
 @dataclass(frozen=True, slots=True)
 class MergeConflict:
@@ -79,11 +76,11 @@ class MergeConflict:
 
     pointer: str
     """JSON Pointer of the place in the merged content; empty for the whole."""
-    base: Value
+    base: Any
     """What was there in the merge base, a JSON value; ``ABSENT`` for nothing."""
-    ours: Value
+    ours: Any
     """What the first version has there, or ``ABSENT``."""
-    theirs: Value
+    theirs: Any
     """What the second version has there, or ``ABSENT``."""
 
 
@@ -97,9 +94,9 @@ class MergeResult:
     """In the order of their places."""
     _merged: Any = field(default=None, repr=False, compare=False)
     # What was decided already, by pointer. Places may vanish by it, so it is made only when everything is decided.
-    _decided: Mapping[str, Value] = field(default_factory=dict, repr=False, compare=False)
+    _decided: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def resolve(self, values: Mapping[str, Value]) -> "MergeResult":
+    def resolve(self, values: Mapping[str, Any]) -> "MergeResult":
         """
         Return the merge with some of its conflicts, or all of them, decided. Nothing is written.
 
@@ -132,7 +129,7 @@ class MergeResult:
         return replace(self, content=content, conflicts=left, _decided=decided)
 
 
-def _plain(value: Any) -> Value:
+def _plain(value: Any) -> Any:
     """Return a value as JSON has it: lists for tuples, and objects for parts of documents."""
     if isinstance(value, DocumentPart):
         return values_of(value)
@@ -141,7 +138,7 @@ def _plain(value: Any) -> Value:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _filled(value: Any, decided: Mapping[str, Value]) -> Value:
+def _filled(value: Any, decided: Mapping[str, Any]) -> Any:
     """Return the merged value with what was decided in the place of each conflict; what is absent is left out."""
     if isinstance(value, MergeConflict):
         return decided[value.pointer]

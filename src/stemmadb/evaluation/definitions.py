@@ -22,7 +22,7 @@ from stemmadb.evaluation._definition_rows import key_of, log, missing, read_defi
 from stemmadb.evaluation._definition_search import search
 from stemmadb.evaluation._edits import delete, freeze, update
 from stemmadb.evaluation._forks import create, fork
-from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, set_label
+from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, protect_label, set_label
 from stemmadb.evaluation._lineage import ancestors, depth, descendants, is_ancestor, lineage, merge_base, root, siblings, tree
 from stemmadb.evaluation._patches import Change, ContentDiff
 from stemmadb.evaluation.data import (
@@ -73,6 +73,7 @@ __all__ = [
     "bisect",
     "set_label",
     "move_label",
+    "protect_label",
     "delete_label",
     "list_labels",
     "DefinitionCreate",

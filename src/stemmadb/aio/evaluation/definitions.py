@@ -35,6 +35,7 @@ __all__ = [
     "bisect",
     "set_label",
     "move_label",
+    "protect_label",
     "delete_label",
     "list_labels",
     "DefinitionCreate",
@@ -81,6 +82,7 @@ merge: Final = twin(_sync.merge)
 bisect: Final = twin(_sync.bisect)
 set_label: Final = twin(_sync.set_label)
 move_label: Final = twin(_sync.move_label)
+protect_label: Final = twin(_sync.protect_label)
 delete_label: Final = twin(_sync.delete_label)
 list_labels: Final = twin(_sync.list_labels)
 DefinitionCreate = _sync.DefinitionCreate

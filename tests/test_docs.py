@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 README = ROOT / "README.md"
+PACKS = DOCS / "howto" / "packs.md"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 TEXTS = ["alembic", "benchmarks", "docs", "examples", "src", "tests", ".ci", *(path.name for path in ROOT.iterdir() if path.is_file())]
 SENTENCE = (
@@ -68,7 +69,8 @@ class Block:
     ``python`` runs in the page's namespace, ``python apart`` as a program of its own, ``python test`` under pytest; ``python signature``
     is compared with the source. ``console`` runs the lines that begin with ``$``, and ``console fails`` expects the last one to be refused.
     ``sql`` runs in a session of the workspace ``lab``. ``console output`` compares what follows each command, ``text output`` what the
-    block before printed. ``sh`` is for commands that are not ours, and is not run; ``text`` and the rest are only read.
+    block before printed. Of blocks with ``file=PATH``, tests/migrations/test_packs_of_others.py makes a distribution. ``sh`` is for
+    commands that are not ours, and is not run; ``text`` and the rest are only read.
     """
 
     page: Path
@@ -80,6 +82,11 @@ class Block:
 
     def __str__(self) -> str:
         return f"{name_of(self.page)}:{self.line}"
+
+    @property
+    def file(self) -> str | None:
+        """The file of a distribution that it is; None for most."""
+        return next((tag.removeprefix("file=") for tag in self.tags if tag.startswith("file=")), None)
 
 
 LANGUAGES = {"python", "console", "sh", "sql", "text", "toml", "ini", "json", "mermaid"}
@@ -121,7 +128,9 @@ class Reader:
 
     def read(self, block: Block) -> None:
         """Do what a block says."""
-        if block.language == "python" and "signature" in block.tags:
+        if block.file is not None:
+            assert block.page == PACKS, f"{block}: no test makes a distribution of its files"
+        elif block.language == "python" and "signature" in block.tags:
             compare_signatures(block)
         elif block.language == "python" and block.tags & {"apart", "test"}:
             self.run_apart(block)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -19,7 +21,11 @@ from stemmadb.errors import MigrationError
 BASE = "base"
 """The branch that is always installed."""
 
+GROUP = "stemmadb.migrations"
+"""The entry points through which other distributions bring branches: its name, and the package that lies in the folder of its revisions."""
+
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<phase>expand|contract)_(?P<what>[a-z0-9_]+)\.py")
+_BRANCH = re.compile(r"[a-z][a-z0-9_]*")
 _REVISION = re.compile(r"(?P<branch>[a-z][a-z0-9_]*)_(?P<number>\d{4})")
 
 
@@ -58,9 +64,21 @@ def location() -> Path:
     return shipped if shipped.is_dir() else package.parents[1] / "alembic"
 
 
+def folders() -> Mapping[str, Path]:
+    """
+    Return the folder of every branch, ``base`` first: those that the package ships, and those of other distributions.
+
+    Nothing of another distribution is imported.
+
+    Raises:
+        MigrationError: the package's own are missing, or a distribution names a folder that is not there or a branch that is taken.
+    """
+    return _folders(location())
+
+
 def revisions() -> Mapping[str, Revision]:
     """
-    Return every shipped revision by its id: branch by branch, ``base`` first, each in the order of its numbers.
+    Return every installed revision by its id: branch by branch, ``base`` first, each in the order of its numbers.
 
     Raises:
         MigrationError: two revisions of a branch have one number, or a file breaks the naming rule.
@@ -69,7 +87,7 @@ def revisions() -> Mapping[str, Revision]:
 
 
 def branches() -> tuple[str, ...]:
-    """Return the shipped branches, ``base`` first."""
+    """Return the branches that have revisions, ``base`` first."""
     return tuple(dict.fromkeys(revision.branch for revision in revisions().values()))
 
 
@@ -236,17 +254,42 @@ def installed(found: Collection[str]) -> list[str]:
 def forget() -> None:
     """Read the files again at the next question, after one was added."""
     _read.cache_clear()
+    _folders.cache_clear()
+
+
+@cache
+def _folders(folder: Path) -> Mapping[str, Path]:
+    versions = folder / "versions"
+    if not versions.is_dir():
+        raise MigrationError(f"the migrations are missing: {versions} does not exist; install the package again")
+    found = {path.name: path for path in versions.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    for entry_point in entry_points(group=GROUP):
+        brought = _brought(entry_point)
+        if found.setdefault(entry_point.name, brought) != brought:
+            raise MigrationError(f"two installed packages bring the branch {entry_point.name!r}: the second is {entry_point.value!r}")
+    return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[0] != BASE, item[0]))))
+
+
+def _brought(entry_point: EntryPoint) -> Path:
+    if _BRANCH.fullmatch(entry_point.name) is None:
+        raise MigrationError(f"{entry_point.name!r}, of the entry points {GROUP}, is no name of a branch: it is made of a-z, 0-9 and _")
+    top, *below = entry_point.value.split(".")
+    # A distribution that is installed as editable lies anywhere; the parent of a package would be imported to find it.
+    spec = find_spec(top)
+    for place in () if spec is None else spec.submodule_search_locations or ():
+        folder = Path(place).joinpath(*below)
+        if folder.is_dir():
+            return folder.resolve()
+    raise MigrationError(f"the entry point {GROUP}:{entry_point.name} names {entry_point.value!r}, where there is no folder of revisions")
 
 
 @cache
 def _read(folder: Path) -> Mapping[str, Revision]:
-    versions = folder / "versions"
-    if not versions.is_dir():
-        raise MigrationError(f"the migrations are missing: {versions} does not exist; install the package again")
-    names = {path.name for path in versions.iterdir() if path.is_dir() and not path.name.startswith("_")}
     found: dict[str, Revision] = {}
-    for branch in sorted(names, key=lambda name: (name != BASE, name)):
-        for path in sorted((versions / branch).glob("*.py")):
+    for branch, versions in _folders(folder).items():
+        for path in sorted(versions.glob("*.py")):
+            if path.name == "__init__.py":
+                continue
             revision = _read_file(branch, path)
             if (other := found.get(revision.id)) is not None:
                 raise MigrationError(_two_heads(branch, other.path, path), revision.id)

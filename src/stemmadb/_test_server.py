@@ -263,7 +263,7 @@ def _fingerprint() -> str:
 
     code = Path(__file__).parent / "migrations"
     digest = hashlib.sha256()
-    for root in (_heads.location(), code):
+    for root in (_heads.location(), code, *_heads.folders().values()):
         for path in sorted(root.rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

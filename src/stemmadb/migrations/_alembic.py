@@ -27,7 +27,7 @@ def config(**attributes: Any) -> Config:
     made = Config(output_buffer=StringIO(), stdout=StringIO())
     made.set_main_option("script_location", _escape(str(folder)))
     made.set_main_option("path_separator", "newline")
-    made.set_main_option("version_locations", "\n".join(_escape(str(folder / "versions" / name)) for name in _heads.branches()))
+    made.set_main_option("version_locations", "\n".join(_escape(str(path)) for path in _heads.folders().values()))
     made.attributes.update(attributes)
     return made
 

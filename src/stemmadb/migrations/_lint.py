@@ -80,12 +80,20 @@ def _description(revision: _heads.Revision) -> Iterator[Finding]:
         yield Finding("undescribed_revision", "error", revision.id, "its docstring still has the words of the template: replace <...>")
 
 
+def _stands_on_base(revision: _heads.Revision) -> bool:
+    known = _heads.revisions()
+    return any(
+        _heads.branch_of(id) == _heads.BASE or (id in known and id != revision.id and _stands_on_base(known[id])) for id in revision.before
+    )
+
+
 def _code(revision: _heads.Revision) -> Iterator[Finding]:
     first = revision.down_revision is None
     if first != bool(revision.branch_labels) or (first and revision.branch_labels != (revision.branch,)):
         yield Finding("wrong_label", "error", revision.id, f"only the first revision of a branch has a label, ({revision.branch!r},)")
-    if first and revision.branch != _heads.BASE and not any(_heads.branch_of(id) == _heads.BASE for id in revision.depends_on):
-        yield Finding("missing_dependency", "error", revision.id, "the first revision of a pack depends on one of base: set depends_on")
+    if first and revision.branch != _heads.BASE and not _stands_on_base(revision):
+        message = "the first revision of a pack depends on one of base, or of a pack that does: set depends_on"
+        yield Finding("missing_dependency", "error", revision.id, message)
     for id in revision.depends_on:
         if id not in _heads.revisions():
             yield Finding("missing_dependency", "error", revision.id, f"it depends on {id}, which does not exist")

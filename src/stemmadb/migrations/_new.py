@@ -50,11 +50,12 @@ def new(
     what = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:60].strip("_")
     if not what:
         raise ValidationError("the message has no words: say why the revision exists", "message")
-    if branch not in _heads.branches():
-        raise ValidationError(f"there is no branch {branch!r}: the branches are {', '.join(_heads.branches())}", "branch")
-    head = _heads.heads()[branch]
-    number = _heads.revisions()[head].number + 1
-    folder = _heads.location() / "versions" / branch
+    folders = _heads.folders()
+    if branch not in folders:
+        raise ValidationError(f"there is no branch {branch!r}: the branches are {', '.join(folders)}", "branch")
+    head = _heads.heads().get(branch)
+    number = 1 if head is None else _heads.revisions()[head].number + 1
+    place = {"head": head} if head else {"head": "base", "branch_label": branch, "depends_on": _required_heads(branch)}
     with migrating(db, wait_s=wait_s) as connection:
         options: dict[str, Any] = {} if empty else _comparison(branch)
         made = _alembic.config(connection=connection, phase=phase, options=options)
@@ -65,14 +66,23 @@ def new(
                 made,
                 message,
                 autogenerate=not empty,
-                head=head,
-                version_path=str(folder),
+                version_path=str(folders[branch]),
                 rev_id=f"{branch}_{number:04}",
+                **place,
             )
         except Exception as error:
             raise explain(error, None) from error
     _heads.forget()
     return Path(script.path) if script else None
+
+
+def _required_heads(branch: str) -> list[str]:
+    """Return the newest revisions of what the packs of a branch require; the first revision of a branch depends on them."""
+    from stemmadb.packs import packs
+
+    by_name = {pack.name: pack.branch for pack in packs()}
+    required = {_heads.BASE, *(by_name[name] for pack in packs() if pack.branch == branch for name in pack.requires)} - {branch}
+    return [head for name, head in _heads.heads().items() if name in required]
 
 
 def _comparison(branch: str) -> dict[str, Any]:

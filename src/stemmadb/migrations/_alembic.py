@@ -24,6 +24,7 @@ _ONE_COMMAND = threading.Lock()
 def config(**attributes: Any) -> Config:
     """Return the configuration for one command; ``attributes`` are what env.py reads."""
     folder = _heads.location()
+    _heads.revisions()  # refuses a branch that is not one line, in clearer words than Alembic's
     made = Config(output_buffer=StringIO(), stdout=StringIO())
     made.set_main_option("script_location", _escape(str(folder)))
     made.set_main_option("path_separator", "newline")

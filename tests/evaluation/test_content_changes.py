@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,9 +45,8 @@ def test_diff_names_the_places(session: Session) -> None:
         found = definitions.diff(session, a.id, b.id)
     assert found.changes == [
         Change("remove", "/a~1b", old=1),
-        Change("replace", "/dimensions/0/name", old="age", new="count"),
-        Change("replace", "/dimensions/1/name", old="role", new="age"),
-        Change("add", "/dimensions/2", new={"name": "role", "values": ["1"], "levels": []}),
+        Change("add", "/dimensions/0", new={"name": "count", "values": ["1", "2"], "levels": []}),
+        Change("remove", "/dimensions/2/values/1", old="2"),
         Change("replace", "/matching_rules", old=None, new="any"),
         Change("replace", "/template", old=CONTENT.template, new="Other"),
     ]
@@ -67,6 +67,23 @@ def test_a_diff_of_lists_is_short() -> None:
     assert diff([1], [True]) == [("replace", "/x/0")]
     assert diff([1, 1], [1]) == [("remove", "/x/1")]
     assert diff([], [1, 2]) == [("add", "/x/0"), ("add", "/x/1")]
+    assert diff([1, 2, 3, 4, 5], [0, 1, 2, 9, 4]) == [("add", "/x/0"), ("replace", "/x/3"), ("remove", "/x/5")]
+    a, b, c = ({"name": name, "x": 1} for name in "abc")
+    assert diff([a, b, c], [b | {"x": 2}, c]) == [("remove", "/x/0"), ("replace", "/x/0/x")]
+    assert diff([a, b], [a, c]) == [("replace", "/x/1/name")]
+    assert diff([{"id": 1}, {"id": True}], [{"id": True, "y": 1}]) == [("remove", "/x/0"), ("add", "/x/0/y")]
+
+
+@pytest.mark.offline
+def test_long_lists_are_compared_in_a_moment() -> None:
+    """Beyond some hundred items that differ only equal beginnings and ends are looked for; the result is as right."""
+    old, new = ([{"x": [place, step]} for place in range(5_000)] for step in (1, 2))
+    new[:100] = old[:100]
+    started = time.monotonic()
+    changes = changes_between({"x": old}, {"x": new})
+    assert time.monotonic() - started < 5
+    assert len(changes) == 4_900
+    assert same(make_changes({"x": copy.deepcopy(old)}, changes), {"x": new})
 
 
 def test_contents_are_compared_in_their_newest_shape(session: Session) -> None:
@@ -322,6 +339,10 @@ def test_merge_along_a_line_and_across_trees(session: Session) -> None:
         ([1, 2, 3], [9, 2, 8], [1, 7, 3], [9, 7, 8]),
         ([1, 2, 3], [9, 2, 3], [8, 2, 3], None),
         ([1, 2, 3, 4], [1, 4], [1, 2, 9, 4], None),
+        ([1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6], [1, 2, 9, 4, 5], [0, 1, 2, 9, 4, 5, 6]),
+        ([1, 2, 3], [0, 1, 2, 4], [0, 1, 2, 3, 5], [0, 1, 2, 4, 5]),
+        ([1, 2, 3], [0, 1, 2, 4], [0, 5, 1, 9, 3], None),
+        ([1, 2, 3, 4], [0, 1, 2, 3, 5], [0, 1, 9, 3, 4], [0, 1, 9, 3, 5]),
         ([1], [2], [], None),
         (
             [{"name": "a", "x": 1, "y": 1}],
@@ -330,11 +351,17 @@ def test_merge_along_a_line_and_across_trees(session: Session) -> None:
             [{"name": "a", "x": 2, "y": 2}],
         ),
         ([{"name": "a", "y": 1}], [{"name": "b", "y": 1}], [{"name": "a", "y": 2}], None),
-        ([{"name": "a"}, {"name": "b"}], [{"name": "b"}, {"name": "a"}], [{"name": "a", "x": 1}, {"name": "b"}], None),
+        (
+            [{"name": "a"}, {"name": "b"}],
+            [{"name": "b"}, {"name": "a"}],
+            [{"name": "a", "x": 1}, {"name": "b"}],
+            [{"name": "b"}, {"name": "a", "x": 1}],
+        ),
+        ([{"name": "a"}, {"name": "b"}], [{"name": "b"}, {"name": "a"}], [{"name": "a"}, {"name": "b", "x": 1}], None),
     ],
 )
 def test_merge_of_lists(base: Any, ours: Any, theirs: Any, merged: Any) -> None:
-    """Separate parts merge; the same part only item by item, and never into an item that one side renamed or moved. None: a conflict."""
+    """Separate parts merge; the same part only item by item, and never into an item that one side renamed or removed. None: a conflict."""
     found, conflicts = merge_documents({"x": base}, {"x": ours}, {"x": theirs})
     assert bool(conflicts) == (merged is None)
     if merged is not None:

@@ -1,13 +1,9 @@
 """The three-way merge of JSON documents, and what stands in the result where nobody has decided. Nothing here touches a database."""
 
-from collections.abc import Hashable
-from typing import Any, Final
+from typing import Any
 
 from stemmadb.evaluation._lineage_data import ABSENT, MergeConflict
-from stemmadb.evaluation._patches import changed_part, escape_key, same
-
-# What an item of a list is known by. Two sides that gave it different ones are not speaking of the same item.
-_NAMES: Final = ("id", "key", "name", "label")
+from stemmadb.evaluation._patches import NAMES, by_name, differing, escape_key, keys_of, same
 
 
 def merge_documents(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[Any, list[MergeConflict]]:
@@ -52,7 +48,7 @@ def _merge_objects(
 def _merge_lists(base: list[Any], ours: list[Any], theirs: list[Any], pointer: str, conflicts: list[MergeConflict]) -> Any:
     inside: list[MergeConflict] = []
     merged = _merge_parts(base, ours, theirs, pointer, inside)
-    if merged is not None and not inside and _by_name(merged) is None and all(_by_name(side) is not None for side in (base, ours, theirs)):
+    if merged is not None and not inside and by_name(merged) is None and all(by_name(side) is not None for side in (base, ours, theirs)):
         # Both gave the same name to different items.
         merged = None
     if merged is None:
@@ -73,21 +69,29 @@ def _merge_parts(base: list[Any], ours: list[Any], theirs: list[Any], pointer: s
 
 def _join(base: list[Any], ours: list[Any], theirs: list[Any]) -> list[Any] | None:
     """Return the list with the changes of both sides; None when they are not to separate parts of it."""
-    parts = []
-    for side in (ours, theirs):
-        start, base_end, side_end = changed_part(base, side)
-        parts.append((start, base_end, side[start:side_end]))
-    first, second = sorted(parts, key=lambda part: part[:2])
-    both_insert_there = first[:2] == second[:2]
-    if first[1] > second[0] or both_insert_there:
-        return None
-    return [*base[: first[0]], *first[2], *base[first[1] : second[0]], *second[2], *base[second[1] :]]
+    keys = keys_of(base)
+    parts = [
+        (start, end, side[side_start:side_end])
+        for side in (ours, theirs)
+        for start, end, side_start, side_end in differing(keys, keys_of(side))
+    ]
+    joined: list[Any] = []
+    last: tuple[int, int, list[Any]] = (0, 0, [])
+    for number, part in enumerate(sorted(parts, key=lambda part: part[:2])):
+        is_same_place = number > 0 and part[:2] == last[:2]
+        if is_same_place and same(part[2], last[2]):
+            continue
+        if is_same_place or part[0] < last[1]:
+            return None
+        joined += [*base[last[1] : part[0]], *part[2]]
+        last = part
+    return [*joined, *base[last[1] :]]
 
 
 def _merge_items(base: Any, ours: Any, theirs: Any, pointer: str, conflicts: list[MergeConflict]) -> Any:
     both_changed = not (same(ours, theirs) or same(base, ours) or same(base, theirs))
     if both_changed and isinstance(base, dict) and isinstance(ours, dict) and isinstance(theirs, dict):
-        names = [{name: item[name] for name in _NAMES if name in item} for item in (base, ours, theirs)]
+        names = [{name: item[name] for name in NAMES if name in item} for item in (base, ours, theirs)]
         if not same(names[0], names[1]) or not same(names[0], names[2]):
             return _conflict(base, ours, theirs, pointer, conflicts)
     return _merge(base, ours, theirs, pointer, conflicts)
@@ -95,7 +99,7 @@ def _merge_items(base: Any, ours: Any, theirs: Any, pointer: str, conflicts: lis
 
 def _merge_by_name(base: list[Any], ours: list[Any], theirs: list[Any], pointer: str, conflicts: list[MergeConflict]) -> list[Any] | None:
     """Merge items by their names; None when not all have one of their own, or what became of them does not go together."""
-    named = [_by_name(side) for side in (base, ours, theirs)]
+    named = [by_name(side) for side in (base, ours, theirs)]
     if any(side is None for side in named):
         return None
     old, our, their = (side or {} for side in named)
@@ -110,18 +114,6 @@ def _merge_by_name(base: list[Any], ours: list[Any], theirs: list[Any], pointer:
         _merge(old.get(name, ABSENT), our.get(name, ABSENT), their.get(name, ABSENT), f"{pointer}/{index}", conflicts)
         for index, name in enumerate(order)
     ]
-
-
-def _by_name(items: list[Any]) -> dict[Hashable, Any] | None:
-    """Return the items by name, in their order; None when not each is an object with a name of its own."""
-    named: dict[Hashable, Any] = {}
-    for item in items:
-        field = next((field for field in _NAMES if field in item), None) if isinstance(item, dict) else None
-        name = (field, type(item[field]), item[field]) if field is not None and isinstance(item[field], str | int) else None
-        if name is None or name in named:
-            return None
-        named[name] = item
-    return named
 
 
 def _merged_order(base: list[Any], ours: list[Any], theirs: list[Any]) -> list[Any] | None:

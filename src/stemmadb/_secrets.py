@@ -46,23 +46,33 @@ class Place:
         return f"{self.table}/{self.column}/{self.workspace_id or '-'}/{self.row_id}".encode()
 
 
-def encrypt(secret: str, place: Place) -> str:
+def encrypt(secret: str, place: Place, keys: KeyRing | None = None) -> str:
     """
     Return the text that is stored: ``v1:<key id>:<base64 of nonce, ciphertext and tag>``, under the newest key.
+
+    Args:
+        secret: what is to be kept.
+        place: where it will be stored.
+        keys: newest first; None reads the environment.
 
     Raises:
         ConfigurationError: STEMMADB_SECRET_KEYS holds no key.
         MissingDependencyError: the extra ``auth`` is not installed.
     """
-    name, key = secret_keys()[0]
+    name, key = (keys or secret_keys())[0]
     nonce = os.urandom(_NONCE)
     sealed = _cipher(key.reveal()).encrypt(nonce, secret.encode(), place.authenticated)
     return f"{_VERSION}:{name}:{base64.b64encode(nonce + sealed).decode()}"
 
 
-def decrypt(stored: str, place: Place) -> str:
+def decrypt(stored: str, place: Place, keys: KeyRing | None = None) -> str:
     """
     Return the secret of a stored text. Any key of the ring opens what it closed.
+
+    Args:
+        stored: what ``encrypt`` returned.
+        place: where it is stored.
+        keys: in any order; None reads the environment.
 
     Raises:
         ConfigurationError: the key is not in STEMMADB_SECRET_KEYS, or is another one of that name; or the text was altered, or moved
@@ -70,7 +80,7 @@ def decrypt(stored: str, place: Place) -> str:
         MissingDependencyError: the extra ``auth`` is not installed.
     """
     from_key, sealed = _parse(stored, place)
-    key = next((key.reveal() for name, key in secret_keys() if name == from_key), None)
+    key = next((key.reveal() for name, key in keys or secret_keys() if name == from_key), None)
     if key is None:
         raise ConfigurationError(f"{place} was encrypted with the key {from_key!r}, which STEMMADB_SECRET_KEYS does not hold: add it again")
     cipher = _cipher(key)
@@ -93,6 +103,16 @@ def secret_keys() -> KeyRing:
     if not keys:
         raise ConfigurationError("secrets are stored encrypted: set STEMMADB_SECRET_KEYS to id:base64, with 32 random bytes behind the id")
     return keys
+
+
+def require_extra() -> None:
+    """
+    Refuse to go on without what encrypts.
+
+    Raises:
+        MissingDependencyError: the extra ``auth`` is not installed.
+    """
+    _cipher(bytes(32))
 
 
 def subkey(key: bytes, purpose: str) -> bytes:

@@ -26,6 +26,15 @@ class WorkspaceContext:
         return self.workspace_id
 
 
+RECORD_OF_READING = """
+    INSERT INTO stemma.audit_logs (actor_type, action, entity, entity_id, after)
+    VALUES ('SYSTEM', 'ALL_WORKSPACES', 'workspaces', '*',
+            jsonb_build_object('schema_version', 1, 'table', 'workspaces',
+                               'data', jsonb_build_object('reason', CAST(:reason AS text)), 'changed', '[]'::jsonb))
+"""
+"""What audit_logs keeps of a session that reads across workspaces."""
+
+
 @dataclass(frozen=True, slots=True)
 class AllWorkspaces:
     """In the place of a workspace: the session reads across all of them, as stemma_maintenance."""

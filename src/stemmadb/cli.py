@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stemmadb import __version__, _document_commands
+from stemmadb import __version__, _document_commands, _secret_commands
 from stemmadb._console import AsJson, Url, err, fail_for, open_database, output, refuse_in_production
 from stemmadb.errors import ConfigurationError, StemmaError
 
@@ -27,6 +27,7 @@ seed: Final = typer.Typer(no_args_is_help=True, help="What a database starts wit
 app.add_typer(migrate, name="migrate")
 app.add_typer(seed, name="seed")
 app.add_typer(_document_commands.group, name="documents")
+app.add_typer(_secret_commands.group, name="secrets")
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Packs = Annotated[list[str] | None, typer.Option("--packs", help="Only these packs, and what they need. Default: all.")]
@@ -50,6 +51,32 @@ def health(url: Url = None, as_json: AsJson = False) -> None:
     said = f"ok: PostgreSQL {found.server_version}, {found.latency_ms:.1f} ms" if found.ok else f"not ok: {found.error}"
     output(asdict(found), as_json, lambda: print(said))
     if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    url: Url = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with 1 for warnings, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Look for what is known to go wrong with a database, and say what to do. Changes nothing.
+
+    Exit code 1 when an error was found, or the database cannot be reached.
+    """
+    with open_database(url, migrate=False) as db:
+        found = db.check()
+
+    def show() -> None:
+        for finding in found.findings:
+            print(f"{finding.severity}: {finding.code}: {finding.message}\n    {finding.remedy}")
+        errors, warnings = (sum(finding.severity == each for finding in found.findings) for each in ("error", "warning"))
+        server = f"PostgreSQL {found.server_version}, {found.latency_ms:.1f} ms"
+        print(f"{errors} errors, {warnings} warnings: {server}" if found.findings else f"ok: nothing is wrong: {server}")
+
+    output({**asdict(found), "ok": found.ok}, as_json, show)
+    if not found.ok or (strict and any(finding.severity == "warning" for finding in found.findings)):
         raise typer.Exit(1)
 
 

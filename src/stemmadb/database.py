@@ -22,6 +22,7 @@ from stemmadb._engines import Engines
 from stemmadb._openings import Isolation, Opening
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl, masked
+from stemmadb._workspace_context import RECORD_OF_READING
 from stemmadb._workspace_ids import WorkspaceIds
 from stemmadb.data import checked_text
 from stemmadb.errors import CommitUnknownError, ConfigurationError, ConnectionLostError, PermissionDeniedError, StemmaError, ValidationError
@@ -29,7 +30,7 @@ from stemmadb.settings import Settings
 
 if TYPE_CHECKING:
     from stemmadb.embedded import Server
-    from stemmadb.reports import Health
+    from stemmadb.reports import CheckReport, Health
 
 __all__ = ["Database", "Isolation", "PoolStats"]
 
@@ -184,7 +185,7 @@ class Database:
         session = Session(bind=engine, expire_on_commit=False, info={"stemma": tenancy.AllWorkspaces(reason)})
         try:
             try:
-                session.execute(_AUDIT, {"reason": reason})
+                session.execute(text(RECORD_OF_READING), {"reason": reason})
                 # Before anything is seen: what was read stays on record also when the block is left by an error.
                 session.commit()
             except Exception as error:
@@ -315,6 +316,23 @@ class Database:
 
         return _health.health(self)
 
+    def check(self) -> "CheckReport":
+        """
+        Look for what is known to go wrong with a database, as ``stemmadb doctor`` does. Reads only, as the run-time login.
+
+        At most two minutes. Rows are read across workspaces, which leaves a record in audit_logs; where the login may not, or a question
+        takes too long, a finding ``not_checked`` says so. Raises what keeps a connection from being made.
+        """
+        from stemmadb import _doctor
+
+        return _doctor.examine(self)
+
+    async def acheck(self) -> "CheckReport":
+        """As ``check``, in a thread of its own beside the event loop."""
+        from stemmadb import _doctor
+
+        return await _doctor.aexamine(self)
+
     def wait_until_ready(self, timeout: timedelta = timedelta(seconds=30)) -> None:
         """
         Wait until the database takes connections.
@@ -355,16 +373,6 @@ class Database:
     def __repr__(self) -> str:
         where = "closed" if self._engines is None and self._host is None else masked(self.url)
         return f"Database({where!r}, workspace={self.workspace!r})"
-
-
-_AUDIT = text(
-    """
-    INSERT INTO stemma.audit_logs (actor_type, action, entity, entity_id, after)
-    VALUES ('SYSTEM', 'ALL_WORKSPACES', 'workspaces', '*',
-            jsonb_build_object('schema_version', 1, 'table', 'workspaces',
-                               'data', jsonb_build_object('reason', CAST(:reason AS text)), 'changed', '[]'::jsonb))
-    """
-)
 
 
 async def _spawn(fn: Callable[..., R], *args: Any) -> R:

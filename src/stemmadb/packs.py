@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from sqlalchemy import Column
+
 from stemmadb.documents import Document, check_upcasters
 from stemmadb.entity import Entity
 from stemmadb.errors import ConfigurationError
 
-__all__ = ["GROUP", "Pack", "packs", "documents"]
+__all__ = ["GROUP", "Pack", "packs", "documents", "secret_columns"]
 
 GROUP = "stemmadb.packs"
 
@@ -33,6 +35,9 @@ class Pack:
         seeds: where its seeds stand, each a tuple of ``stemmadb.seeding.Seed``, as ``module:name``; imported when seeds run.
         commands: what adds its commands, a function of the command line's Typer application, as ``module:name``; imported when the command
             line starts. None for a pack without.
+        secrets: its columns, as ``table.column``, that hold what the library encrypts with STEMMADB_SECRET_KEYS; ``stemmadb secrets``
+            counts and rotates them.
+        checks: what it looks at in its rows, each a ``stemmadb.reports.Check``, as ``module:name``; imported by ``stemmadb doctor``.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Pack:
     entities: tuple[type[Entity], ...] = ()
     seeds: tuple[str, ...] = ()
     commands: str | None = None
+    secrets: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
 
     @functools.cached_property
     def documents(self) -> Mapping[tuple[str, str], type[Document]]:
@@ -50,6 +57,10 @@ class Pack:
     def load_seeds(self) -> tuple[Any, ...]:
         """Import what ``seeds`` names."""
         return tuple(pkgutil.resolve_name(seed) for seed in self.seeds)
+
+    def load_checks(self) -> tuple[Any, ...]:
+        """Import what ``checks`` names."""
+        return tuple(pkgutil.resolve_name(check) for check in self.checks)
 
     def load_commands(self) -> Any | None:
         """Import what ``commands`` names; None for a pack without."""
@@ -83,6 +94,23 @@ def documents(entities: Iterable[type[Entity]]) -> Mapping[tuple[str, str], type
         for column in entity.__table__.columns
         if column.info["document"] is not None
     }
+
+
+def secret_columns() -> Mapping[str, Column[Any]]:
+    """
+    Return the columns that the installed packs declare as ``secrets``, by ``table.column``, in the order of the packs.
+
+    Raises:
+        ConfigurationError: a pack names a column that none of its entities has.
+    """
+    found: dict[str, Column[Any]] = {}
+    for pack in packs():
+        columns = {f"{entity.__tablename__}.{column.name}": column for entity in pack.entities for column in entity.__table__.columns}
+        for name in pack.secrets:
+            if name not in columns:
+                raise ConfigurationError(f"the pack {pack.name!r} declares the secret {name}, which is no column of its entities")
+            found[name] = columns[name]
+    return found
 
 
 def _load(entry_point: EntryPoint) -> Pack:

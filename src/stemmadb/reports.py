@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["Finding", "Severity", "CheckReport", "Health", "MigrationStatus", "BranchStatus", "RevisionInfo"]
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = ["Finding", "FindingKind", "Check", "Severity", "CheckReport", "Health", "MigrationStatus", "BranchStatus", "RevisionInfo"]
 
 Severity = Literal["error", "warning", "info"]
 
@@ -22,6 +26,42 @@ class Finding:
     """The thing itself: a table, ``table.column``, a constraint, a setting."""
     message: str
     """What is wrong, and what to do."""
+    remedy: str = ""
+    """A command or SQL that puts it right, where ``stemmadb doctor`` found it; else empty, and ``message`` says it."""
+
+
+@dataclass(frozen=True)
+class FindingKind:
+    """What findings of one code have in common."""
+
+    severity: Severity
+    wrong: str
+    """What is wrong, in one sentence; ``{name}`` stands for what a finding says of itself."""
+    remedy: str
+    """A command or SQL, with the same names."""
+
+    def finding(self, code: str, object: str, /, **said: object) -> Finding:
+        """
+        Return a finding of this kind.
+
+        Args:
+            code: the code of the kind.
+            object: what it is about; also ``{object}`` in the texts, and ``{table}`` and ``{name}`` before and behind its first dot.
+            said: the other names in the texts.
+        """
+        table, _, name = object.partition(".")
+        names = {"object": object, "table": table, "name": name or table, **said}
+        return Finding(code, self.severity, object, self.wrong.format(**names), self.remedy.format(**names))
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a pack looks at in its rows when ``stemmadb doctor`` runs."""
+
+    kinds: Mapping[str, FindingKind]
+    """By code."""
+    look: Callable[[Session], Iterable[Finding]]
+    """Reads only, in a session that sees every workspace, in a few statements that do not read every row."""
 
 
 @dataclass(frozen=True)

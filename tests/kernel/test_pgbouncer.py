@@ -131,6 +131,16 @@ def lab(pooled: Database) -> UUID:
 # ---------------------------------------------------------------------------------------------------------------- detected
 
 
+def test_doctor_names_poolers(pooler: URL, committed_db: Database) -> None:
+    """One that DATABASE_URL does not speak of, and one that migrations would go through; one that is declared is as it should be."""
+    for parameters, expected in (({}, ["undeclared_pooler"]), ({"pgbouncer": "true"}, [])):
+        with through(pooler, committed_db, **parameters) as db:
+            assert [finding.code for finding in db.check().findings] == expected
+    direct = pooler.set(database=committed_db.url.database)
+    with connect(settings=Settings(database_url=committed_db.url, direct_database_url=direct, workspace=None)) as db:
+        assert [finding.code for finding in db.check().findings] == ["direct_url_pooled", "direct_url_not_owner"]
+
+
 def test_a_pooler_is_noticed(pooled: Database, committed_db: Database) -> None:
     """By the process id that it makes up: nothing is prepared on the server then, and on a direct connection it is."""
     for db, expected in ((pooled, True), (committed_db, False)):

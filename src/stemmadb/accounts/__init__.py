@@ -26,4 +26,6 @@ PACK = Pack(
     ),
     seeds=("stemmadb.accounts.seed:SEEDS",),
     commands="stemmadb.accounts.commands:register",
+    secrets=("users.two_factor_secret", "oauth_accounts.access_token", "oauth_accounts.refresh_token"),
+    checks=("stemmadb.accounts._checks:CHECK",),
 )

@@ -27,4 +27,5 @@ PACK = Pack(
     ),
     seeds=("stemmadb.evaluation.seed:SEEDS",),
     commands="stemmadb.evaluation.commands:register",
+    checks=("stemmadb.evaluation._checks:CHECK",),
 )

@@ -12,4 +12,6 @@ PACK = Pack(
     entities=(entities.Workspace, entities.WorkspaceMember, entities.AIProviderConfig, entities.ApprovalItem),
     seeds=("stemmadb.workspaces.seed:SEEDS",),
     commands="stemmadb.workspaces.commands:register",
+    secrets=("ai_provider_configs.api_key",),
+    checks=("stemmadb.workspaces._checks:CHECK",),
 )

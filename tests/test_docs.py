@@ -191,7 +191,7 @@ class Reader:
         words = shlex.split(captured[2] if captured else command)
         given: dict[str, str] = {}
         while words and (assigned := re.fullmatch(r"([A-Z_]+)=(.*)", words[0])):
-            given[assigned[1]] = assigned[2]
+            given[assigned[1]] = re.sub(r"\$(\w+)", self._variable, assigned[2])
             words.pop(0)
         assert words[:1] == ["stemmadb"], f"{place}: only stemmadb is run here; say why another command is not"
         done = call(*(re.sub(r"\$(\w+)", self._variable, word) for word in words[1:]), **{**self.environment, **given})
@@ -236,6 +236,8 @@ def environment(page: Path, committed_db: Database, tmp_path: Path, monkeypatch:
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    # Set by pages that have secrets, and taken back with the rest.
+    monkeypatch.setenv("STEMMADB_SECRET_KEYS", "")
     # A copy of the revisions, since one of the commands writes a file beside them. The runbook speaks of revisions to come.
     copy = Revisions(tmp_path / "alembic")
     shutil.copytree(_heads.location(), copy.folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -11,7 +11,8 @@ from sqlalchemy import Column, String, case, func, select
 from sqlalchemy.orm import Session
 
 from stemmadb._secrets import Place
-from stemmadb.packs import secret_columns
+from stemmadb.errors import ConfigurationError
+from stemmadb.packs import packs
 from stemmadb.settings import load_settings
 
 _FORM = r"^v1:[^:]+:[A-Za-z0-9+/=]+$"
@@ -30,8 +31,20 @@ class SecretCounts:
 
 
 def columns() -> dict[str, Column[Any]]:
-    """Return the columns of ciphertexts by ``table.column``, in the order of the packs."""
-    return dict(secret_columns())
+    """
+    Return the columns that the installed packs declare as ``secrets``, by ``table.column``, in the order of the packs.
+
+    Raises:
+        ConfigurationError: a pack names a column that none of its entities has.
+    """
+    found: dict[str, Column[Any]] = {}
+    for pack in packs():
+        known = {f"{entity.__tablename__}.{column.name}": column for entity in pack.entities for column in entity.__table__.columns}
+        for name in pack.secrets:
+            if name not in known:
+                raise ConfigurationError(f"the pack {pack.name!r} declares the secret {name}, which is no column of its entities")
+            found[name] = known[name]
+    return found
 
 
 def key_of(column: Column[Any]) -> Any:

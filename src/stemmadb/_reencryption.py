@@ -68,7 +68,7 @@ class Reencryption:
         self.report = RotationReport(self.name, self.keys[0][0], self.dry_run)
         known = [name for name, _ in self.keys[1:]]
         # Only what a key of the ring can open: rows of unknown keys are neither read nor locked.
-        self.old = key_of(self.column).in_(known) if known else key_of(self.column).is_(None) & self.column.is_(None)
+        self.old = key_of(self.column).in_(known)
         self.write = self._statement()
         self.started = time.monotonic()
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from sqlalchemy import Column
-
 from stemmadb.documents import Document, check_upcasters
 from stemmadb.entity import Entity
 from stemmadb.errors import ConfigurationError
 
-__all__ = ["GROUP", "Pack", "packs", "documents", "secret_columns"]
+__all__ = ["GROUP", "Pack", "packs", "documents"]
 
 GROUP = "stemmadb.packs"
 
@@ -94,23 +92,6 @@ def documents(entities: Iterable[type[Entity]]) -> Mapping[tuple[str, str], type
         for column in entity.__table__.columns
         if column.info["document"] is not None
     }
-
-
-def secret_columns() -> Mapping[str, Column[Any]]:
-    """
-    Return the columns that the installed packs declare as ``secrets``, by ``table.column``, in the order of the packs.
-
-    Raises:
-        ConfigurationError: a pack names a column that none of its entities has.
-    """
-    found: dict[str, Column[Any]] = {}
-    for pack in packs():
-        columns = {f"{entity.__tablename__}.{column.name}": column for entity in pack.entities for column in entity.__table__.columns}
-        for name in pack.secrets:
-            if name not in columns:
-                raise ConfigurationError(f"the pack {pack.name!r} declares the secret {name}, which is no column of its entities")
-            found[name] = columns[name]
-    return found
 
 
 def _load(entry_point: EntryPoint) -> Pack:

@@ -89,7 +89,8 @@ TABLES = [
     case(
         "changed_trigger",
         "runs.runs_guard",
-        "CREATE OR REPLACE TRIGGER runs_guard BEFORE UPDATE OF config ON stemma.runs FOR EACH ROW EXECUTE FUNCTION stemma.stemma_runs_guard()",
+        "CREATE OR REPLACE TRIGGER runs_guard BEFORE UPDATE OF config ON stemma.runs "
+        "FOR EACH ROW EXECUTE FUNCTION stemma.stemma_runs_guard()",
     ),
     case("disabled_foreign_keys", "cohorts", "ALTER TABLE stemma.cohorts DISABLE TRIGGER ALL", also="disabled_trigger"),
     case(

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -121,11 +121,13 @@ class Call:
 
         return arguments_of(self._function.function, choose, optional=() if self.place is None else (self.place,))
 
-    def answer(self, session: Session, rows: Any) -> str:
-        """Call the function and return what the caller learns."""
+    def answer(self, session: Session, rows: Any, **more: Any) -> str:
+        """Call the function and return what the caller learns; arguments that it does not take are left out."""
         arguments = self.arguments(rows)
+        taken = inspect.signature(self._function.function).parameters
+        keywords = {**arguments.keywords, **{name: value for name, value in more.items() if name in taken}}
         try:
-            found = self._function.function(session, *arguments.positional, **arguments.keywords)
+            found = self._function.function(session, *arguments.positional, **keywords)
             found = list(found) if inspect.isgenerator(found) else found
         except StemmaError as error:
             found = error
@@ -166,5 +168,26 @@ def refuse_to_tell(neighbours: Neighbours, function: TenantFunction) -> None:
             with neighbours.db.session(workspace=neighbours.ours.workspace_id) as session:
                 answers.append(call.answer(session, rows))
                 assert rows_of(session, neighbours.theirs.workspace_id) in (before, None)
+                session.rollback()
+        assert answers[0] == answers[1]
+
+
+_CLOCKED = re.compile(r"\b(per_minute)=[0-9.]+")
+
+
+def refuse_to_depend(neighbours: Neighbours, function: TenantFunction) -> None:
+    """Call a function with a workspace's own rows, the other workspace there and deleted, and compare what came of it: for both of them."""
+    for own, other in ((neighbours.ours, neighbours.theirs), (neighbours.theirs, neighbours.ours)):
+        call, answers = Call(replace(neighbours, ours=own, theirs=other), function, None), []
+        with neighbours.db.session() as session:
+            before = rows_of(session, other.workspace_id)
+        for alone in (False, True):
+            with neighbours.db.session(workspace=own.workspace_id) as session:
+                if alone:
+                    statement = text("DELETE FROM stemma.workspaces WHERE id <> :own")
+                    assert session.connection().execute(statement, {"own": own.workspace_id}).rowcount > 0
+                answers.append(_CLOCKED.sub("<rate>", call.answer(session, Rows(own), seed=7)))
+                if not alone:
+                    assert rows_of(session, other.workspace_id) in (before, None)
                 session.rollback()
         assert answers[0] == answers[1]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from tests.full_databases import fill, fill_accounts
 from tests.generated_calls import Rows, TenantFunction, arguments_of, tenant_functions
-from tests.neighbours import TENANTS, Neighbours, calls, refuse_to_tell, rows_of, told, twin_of, two_workspaces
+from tests.neighbours import TENANTS, Neighbours, calls, refuse_to_depend, refuse_to_tell, rows_of, told, twin_of, two_workspaces
 
 from stemmadb import tenancy, trees
 from stemmadb._conformance._tables import is_tenant_table
@@ -80,6 +80,14 @@ def test_anothers_ids_read_like_nobodys(neighbours: Neighbours, function: Tenant
 def test_predicates_hold_where_policies_are_missing(unguarded: Neighbours, function: TenantFunction) -> None:
     """The first line of defence is enough by itself: without row-level security the answers are the same."""
     refuse_to_tell(unguarded, function)
+
+
+@pytest.mark.requirement("TN-032", "TN-035")
+@pytest.mark.parametrize("policies", [True, False], ids=["guarded", "unguarded"])
+@pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+def test_no_answer_depends_on_a_neighbour(neighbours: Neighbours, unguarded: Neighbours, function: TenantFunction, policies: bool) -> None:
+    """Lists, counts and whatever names no row are what they are where the other workspace was deleted; by the predicates alone as well."""
+    refuse_to_depend(neighbours if policies else unguarded, function)
 
 
 _ENTITIES: list[tuple[type[Any], str]] = [(Definition, "definition"), (Scenario, "scenario"), (Run, "run"), (Transcript, "transcript")]
@@ -255,6 +263,19 @@ def test_policies_hold_where_predicates_are_forgotten(neighbours: Neighbours, ta
         session.rollback()
     with neighbours.db.session() as session:
         assert session.scalar(text(f"SELECT count(*) FROM stemma.{table.name}")) == 0
+
+
+@pytest.mark.requirement("TN-042", "TN-045")
+@pytest.mark.parametrize("table", TENANTS, ids=lambda table: table.name)
+def test_policies_hold_the_owner_too(neighbours: Neighbours, table: Table) -> None:
+    """FORCE: a login that owns the tables sees the rows of the workspace that is set, and none without one."""
+    owner = create_engine(neighbours.db.direct_url, poolclass=NullPool)
+    with owner.connect() as connection:
+        assert connection.scalar(text(f"SELECT count(*) FROM stemma.{table.name}")) == 0
+        connection.exec_driver_sql(f"SET LOCAL stemma.workspace_id = '{neighbours.ours.workspace_id}'")
+        found = connection.scalars(text(f"SELECT DISTINCT workspace_id FROM stemma.{table.name}")).all()
+    owner.dispose()
+    assert found == [neighbours.ours.workspace_id]
 
 
 @pytest.mark.requirement("TN-033", "TN-036", "TN-042")

@@ -128,14 +128,19 @@ class Two:
     """Of ours."""
 
 
+def two_on(db: Database) -> Two:
+    """Make them."""
+    ours, theirs = make_workspace(db, "ours"), make_workspace(db, "theirs")
+    with db.session(workspace=ours) as session:
+        row = add(session, "tram of ours")
+    with db.session(workspace=theirs) as session:
+        add(session, "tram of theirs")
+    return Two(db, ours, theirs, row)
+
+
 @pytest.fixture
 def two(committed_db: Database) -> Two:
-    ours, theirs = make_workspace(committed_db, "ours"), make_workspace(committed_db, "theirs")
-    with committed_db.session(workspace=ours) as session:
-        row = add(session, "tram of ours")
-    with committed_db.session(workspace=theirs) as session:
-        add(session, "tram of theirs")
-    return Two(committed_db, ours, theirs, row)
+    return two_on(committed_db)
 
 
 @pytest.mark.requirement("TN-012", "TN-032", "TN-042")
@@ -162,7 +167,7 @@ def test_words_of_another_workspace_are_never_found(two: Two) -> None:
 def test_a_schema_in_front_changes_nothing(two: Two, owner: Engine) -> None:
     """The function fixes its search path: what a caller puts into a schema of its own, or into pg_temp, is not run as somebody else."""
     with owner.begin() as connection:
-        connection.exec_driver_sql("CREATE SCHEMA planted; GRANT USAGE ON SCHEMA planted TO stemma_app")
+        connection.exec_driver_sql("CREATE SCHEMA planted; GRANT USAGE ON SCHEMA planted TO PUBLIC")
         connection.exec_driver_sql(
             "CREATE FUNCTION planted.numnode(tsquery) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE 'planted'; END $$"
         )

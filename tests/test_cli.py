@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 PROGRAM = [sys.executable, "-W", "error", "-m", "stemmadb"]
 
 
-def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in this process, as a terminal without a keyboard would; a process of its own takes a second to import."""
     out, error = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
@@ -29,7 +29,7 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         for name, value in {"COLUMNS": "160", **environment}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["stemmadb", *arguments])
-        patch.setattr(sys, "stdin", io.StringIO())
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
         try:
             cli.main()
         except SystemExit as left:

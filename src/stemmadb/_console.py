@@ -2,18 +2,30 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from stemmadb._display import printable
 from stemmadb.database import Database
 from stemmadb.errors import ConfigurationError, StemmaError
+from stemmadb.paging import Page
 from stemmadb.settings import load_settings
+
+T = TypeVar("T")
+
+_PAGE = 200
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str | None, typer.Option("--database-url", help="Default: DATABASE_URL, else the embedded server.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 WorkspaceOption = Annotated[
     str | None, typer.Option("--workspace", "-w", help="Slug or id. Default: STEMMADB_WORKSPACE.", show_default=False)
 ]
@@ -45,6 +57,57 @@ def output(value: Any, as_json: bool, show: Callable[[], object]) -> None:
         print(json.dumps(value, default=str, indent=2))
     else:
         show()
+
+
+def show_table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
+    """
+    Draw rows as people read them. What is stored is shown as text, whatever it looks like to a terminal.
+
+    Args:
+        rows: as they are printed as JSON.
+        columns: the keys that are shown, each with its heading.
+    """
+    table = Table(*columns.values())
+    for row in rows:
+        table.add_row(*(Text(printable("" if row[name] is None else str(row[name]))) for name in columns))
+    Console().print(table)
+
+
+def gathered(read_page: Callable[[str | None, int], Page[T]], limit: int) -> list[T]:
+    """
+    Return the first rows of a list, over as many pages as it takes, and say on stderr when there are more.
+
+    Args:
+        read_page: reads a page from a cursor, of a size.
+        limit: how many rows at most.
+    """
+    found: list[T] = []
+    cursor: str | None = None
+    while True:
+        page = read_page(cursor, min(limit - len(found), _PAGE))
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None or not page.has_more:
+            return found
+        if len(found) >= limit:
+            err(f"there are more than {limit}: raise --limit to see them")
+            return found
+
+
+def read_password(what: str) -> SecretStr:
+    """
+    Ask for a password twice at a terminal, else read the first line of stdin: it is never an argument, which others could see.
+
+    Raises:
+        ConfigurationError: nothing was typed or piped in.
+    """
+    if sys.stdin.isatty():
+        typed = str(typer.prompt(what, hide_input=True, confirmation_prompt=True, err=True))
+    else:
+        typed = sys.stdin.readline().rstrip("\r\n")
+    if not typed:
+        raise ConfigurationError(f"{what.lower()}: nothing was given: type it at a terminal, or pipe it in on stdin")
+    return SecretStr(typed)
 
 
 def err(message: str) -> None:

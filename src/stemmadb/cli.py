@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stemmadb import __version__, _document_commands, _secret_commands
-from stemmadb._console import AsJson, Url, err, fail_for, open_database, output, refuse_in_production
+from stemmadb._console import AsJson, Url, Yes, err, fail_for, open_database, output, refuse_in_production
+from stemmadb._display import printable
 from stemmadb.errors import ConfigurationError, StemmaError
 
 app: Final = typer.Typer(
@@ -29,7 +30,6 @@ app.add_typer(seed, name="seed")
 app.add_typer(_document_commands.group, name="documents")
 app.add_typer(_secret_commands.group, name="secrets")
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Packs = Annotated[list[str] | None, typer.Option("--packs", help="Only these packs, and what they need. Default: all.")]
 
 
@@ -70,7 +70,8 @@ def doctor(
 
     def show() -> None:
         for finding in found.findings:
-            print(f"{finding.severity}: {finding.code}: {finding.message}\n    {finding.remedy}")
+            print(printable(f"{finding.severity}: {finding.code}: {finding.message}"))
+            print(f"    {printable(finding.remedy)}")
         errors, warnings = (sum(finding.severity == each for finding in found.findings) for each in ("error", "warning"))
         server = f"PostgreSQL {found.server_version}, {found.latency_ms:.1f} ms"
         print(f"{errors} errors, {warnings} warnings: {server}" if found.findings else f"ok: nothing is wrong: {server}")

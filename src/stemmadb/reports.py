@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 __all__ = ["Finding", "FindingKind", "Check", "Severity", "CheckReport", "Health", "MigrationStatus", "BranchStatus", "RevisionInfo"]
+
+_ENDING = re.compile(r"[^\w .,()@:/%+=-]")
 
 Severity = Literal["error", "warning", "info"]
 
@@ -51,7 +54,9 @@ class FindingKind:
         """
         table, _, name = object.partition(".")
         names = {"object": object, "table": table, "name": name or table, **said}
-        return Finding(code, self.severity, object, self.wrong.format(**names), self.remedy.format(**names))
+        # Names come from the database, and remedies are copied into a terminal: nothing in them ends a statement or a word there.
+        plain = {key: _ENDING.sub("?", str(value)) if key != "remedy" else value for key, value in names.items()}
+        return Finding(code, self.severity, object, self.wrong.format(**names), self.remedy.format(**plain))
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Document(DocumentPart):
             UnknownSchemaVersionError: a newer release wrote it; it was not parsed.
             CorruptDocumentError: it is not what its version says; ``pointer`` names the place.
         """
-        if isinstance(raw, str | bytes):
+        if isinstance(raw, (str, bytes)):
             return load_text(cls, raw)
         return load_object(cls, raw)
 

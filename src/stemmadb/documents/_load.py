@@ -11,8 +11,9 @@ import pydantic
 import pydantic_core
 
 from stemmadb import errors
+from stemmadb.documents._step import Steps
 from stemmadb.documents._steps import check_steps
-from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, map_strings, pointer, unescape
+from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, map_strings, may_be_escaped, pointer, unescape
 
 if TYPE_CHECKING:
     from stemmadb.documents._document import Document
@@ -31,10 +32,10 @@ def load_text(document: type[D], raw: str | bytes) -> D:
     """
     Make a document from JSON text.
 
-    One of the newest version is parsed and validated in one go. That fails at once for others, which take the longer way.
+    One of the newest version, without escaped characters, is parsed and validated in one go; others take the longer way.
     """
-    escaped = ("\\" in raw and _LEAD.search(raw)) if isinstance(raw, str) else _LEAD_BYTES.search(raw)
-    if not escaped and len(raw) < _SURELY_SMALL:
+    escaped = ("\\" in raw and _LEAD.search(raw)) if isinstance(raw, str) else (b"\\" in raw and _LEAD_BYTES.search(raw))
+    if not escaped and len(raw) < _SURELY_SMALL and _names_newest(document.newest_version, raw):
         try:
             loaded: D = document.__pydantic_validator__.validate_json(raw)
         except pydantic.ValidationError:
@@ -49,6 +50,24 @@ def load_text(document: type[D], raw: str | bytes) -> D:
     return _upcast(document, _unescaped(value) if escaped else value)
 
 
+_newest: dict[int, tuple[str, str, bytes, bytes]] = {}
+
+
+def _names_newest(version: int, raw: str | bytes) -> bool:
+    """
+    Whether a JSON text may be of a version. What is not would be validated in vain: that takes as long as for what is.
+
+    The version is looked for as PostgreSQL writes it, and as it is written without spaces; any other text takes the longer way.
+    """
+    written = _newest.get(version)
+    if written is None:
+        spaced, short = f'"schema_version": {version}', f'"schema_version":{version}'
+        written = _newest[version] = spaced, short, spaced.encode(), short.encode()
+    if isinstance(raw, str):
+        return written[0] in raw or written[1] in raw
+    return written[2] in raw or written[3] in raw
+
+
 def load_object(document: type[D], raw: Any) -> D:
     """Make a document from what JSON text stands for. The object is not changed, and nothing of it becomes part of the document."""
     if raw is None:
@@ -58,12 +77,27 @@ def load_object(document: type[D], raw: Any) -> D:
     except ValueError:
         # Not JSON, or nested without end: whatever it is, the longer way says so.
         return _upcast(document, _unescaped(raw))
-    # The cheapest way to learn that no string is escaped. The length of one may look like it, which does no harm.
-    if b"\x1a" in packed:
+    if may_be_escaped(packed):
         return _upcast(document, _unescaped(raw))
-    if isinstance(raw, dict) and type(raw.get("schema_version")) is int and raw["schema_version"] == document.newest_version:
-        return _upcast(document, raw)
+    if type(raw) is dict:
+        version = raw.get("schema_version")
+        if type(version) is int and version == document.newest_version:
+            try:
+                loaded: D = document.__pydantic_validator__.validate_python(raw)
+            except pydantic.ValidationError:
+                pass
+            else:
+                return loaded
+        if _is_declared(document, version):
+            # Such steps change nothing in place.
+            return _upcast(document, raw)
     return _upcast(document, marshal.loads(packed))  # noqa: S302 -- packed above
+
+
+def _is_declared(document: type[Document], version: Any) -> bool:
+    """Whether no step of Python leads from a version to the newest."""
+    first = 0 if version is None else version
+    return type(first) is int and all(isinstance(document._steps.get(number), Steps) for number in range(first, document.newest_version))
 
 
 def _unescaped(value: Any) -> Any:

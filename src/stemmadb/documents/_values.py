@@ -146,6 +146,21 @@ def unescape(text: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 
+# The first digits of a surrogate are enough: what it finds too often is only read the longer way.
+_ESCAPED_BYTES = re.compile(rb"\x1a(?:0000|001a|d[89a-f])")
+
+
+def may_be_escaped(packed: bytes) -> bool:
+    """Whether a JSON value may hold a string that ``unescape`` would change, given what ``marshal`` makes of it."""
+    # The byte is also found in lengths of strings, and in the numbers of repeated ones. To search for more than it would be slower.
+    place = packed.find(b"\x1a")
+    while place >= 0:
+        if _ESCAPED_BYTES.match(packed, place):
+            return True
+        place = packed.find(b"\x1a", place + 1)
+    return False
+
+
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     """Return a copy of a JSON value with every string and every key changed."""
     if isinstance(value, str):

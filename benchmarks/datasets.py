@@ -156,7 +156,7 @@ SELECT n,
   FROM generate_series(0, %(tree_rows)s - 1) AS n;
 """
 _CONTENT = """jsonb_build_object(
-    'schema_version', 1, 'preamble', 'You are the only one near the lever. ' || repeat('Nobody can be asked. ', 12),
+    'schema_version', 2, 'preamble', 'You are the only one near the lever. ' || repeat('Nobody can be asked. ', 12),
     'template', 'Trolley ' || n || ' nears {victims}, who cannot hear it. On the other track stands {bystander}.',
     'dimensions', '[{"name": "victims", "values": ["one", "two", "five"]}, {"name": "bystander", "values": ["a friend"]}]'::jsonb
 )"""

@@ -38,7 +38,7 @@ class Content(BaseModel):
     preamble: str
     template: str
     dimensions: list[Dimension] = []
-    matching_rules: str | None = None
+    matching_rules: list[str] = []
 
 
 def cases(dataset: Dataset) -> list[Case]:

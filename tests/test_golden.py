@@ -319,7 +319,7 @@ def test_the_command(
     arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It says what it recorded, and refuses names that are none."""
-    few = {name: DOCUMENTS[name] for name in ("RunConfig", "RunProgress")}
+    few = {name: DOCUMENTS[name] for name in ("RunConfig", "ScenarioContent")}
     monkeypatch.setattr(recording, "released", lambda: few)
     monkeypatch.setattr(recording, "record", lambda documents, anew=(): record(documents, tmp_path, anew))
     record(few, tmp_path)

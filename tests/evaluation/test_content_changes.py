@@ -40,14 +40,16 @@ def fork(session: Session, parent_id: UUID, **changes: Any) -> UUID:
 def test_diff_names_the_places(session: Session) -> None:
     """Changes at JSON Pointers, with what was there and what is there; one statement, also across trees."""
     a = make(session, content=CONTENT.replace(dimensions=(AGE, ROLE), **{"a/b": 1}))
-    b = make(session, content=CONTENT.replace(template="Other", dimensions=(COUNT, AGE, ROLE.replace(values=("1",))), matching_rules="any"))
+    b = make(
+        session, content=CONTENT.replace(template="Other", dimensions=(COUNT, AGE, ROLE.replace(values=("1",))), matching_rules=("any",))
+    )
     with assert_max_queries(1):
         found = definitions.diff(session, a.id, b.id)
     assert found.changes == [
         Change("remove", "/a~1b", old=1),
         Change("add", "/dimensions/0", new={"name": "count", "values": ["1", "2"], "levels": []}),
         Change("remove", "/dimensions/2/values/1", old="2"),
-        Change("replace", "/matching_rules", old=None, new="any"),
+        Change("add", "/matching_rules/0", new="any"),
         Change("replace", "/template", old=CONTENT.template, new="Other"),
     ]
     assert definitions.diff(session, a.id, a.id) == ContentDiff([])

@@ -74,7 +74,7 @@ def test_create_and_read_back(session: Session, workspace: UUID, caplog: pytest.
     with caplog.at_level(logging.INFO, "stemmadb.evaluation.definitions"), assert_max_queries(1):
         made = make(session, "Trolley", message="first")
     assert (made.workspace_id, made.parent_id, made.root_id, made.depth) == (workspace, None, made.id, 0)
-    assert (made.version, made.frozen_at, made.content_version, made.message) == (1, None, 1, "first")
+    assert (made.version, made.frozen_at, made.content_version, made.message) == (1, None, 2, "first")
     assert made.content == CONTENT
     assert definitions.get(session, made.id) is made
     assert definitions.get(session, str(made.id)) is made
@@ -165,17 +165,17 @@ def test_a_fork_can_say_something_else(session: Session) -> None:
 
 @pytest.mark.requirement("VR-060")
 def test_a_fork_of_an_old_content_is_written_in_the_newest_version(session: Session) -> None:
-    """The child of a version-0 parent has schema_version 1 and keeps the keys nobody knows; the parent's content stays as it is."""
+    """The child of a version-0 parent has schema_version 2 and keeps the keys nobody knows; the parent's content stays as it is."""
     parent_id = raw(session, {"preamble": "old", "flavour": "kept"})
     with assert_max_queries(3):
         child = definitions.fork(session, parent_id)
-    assert child.content_version == 1
+    assert child.content_version == 2
     assert stored(session, child.id).content == {
-        "schema_version": 1,
+        "schema_version": 2,
         "preamble": "old",
         "template": "",
         "dimensions": [],
-        "matching_rules": None,
+        "matching_rules": [],
         "flavour": "kept",
     }
     parent = stored(session, parent_id)
@@ -186,7 +186,7 @@ def test_a_fork_of_an_old_content_is_written_in_the_newest_version(session: Sess
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ({"schema_version": 2}, UnknownSchemaVersionError),
+        ({"schema_version": 3}, UnknownSchemaVersionError),
         ({"schema_version": "two"}, CorruptDocumentError),
         ({"preamble": 1}, CorruptDocumentError),
     ],
@@ -381,7 +381,7 @@ def test_content_of_any_version_is_read_and_not_touched(session: Session) -> Non
     with assert_max_queries(1):
         found = definitions.get_with_content(session, str(id))
     assert found.content == DefinitionContent(preamble="test", template="")
-    assert (found.content.schema_version, found.stored_version) == (1, 0)
+    assert (found.content.schema_version, found.stored_version) == (2, 0)
     assert found.definition.content is found.content
     assert not session.dirty
     session.commit()
@@ -395,7 +395,7 @@ def test_a_newer_content_is_not_parsed(session: Session) -> None:
     with pytest.raises(UnknownSchemaVersionError) as caught:
         definitions.get_with_content(session, id)
     error = caught.value
-    assert (error.table, error.column, error.key, error.found, error.known) == ("definitions", "content", id, 7, 1)
+    assert (error.table, error.column, error.key, error.found, error.known) == ("definitions", "content", id, 7, 2)
     assert definitions.get(session, id).content_version == 7
 
 
@@ -511,13 +511,13 @@ def test_update_tells_what_stands_against_it(session: Session) -> None:
     with pytest.raises(VersionConflictError) as conflict, assert_max_queries(2):
         definitions.update(session, made.id, DefinitionUpdate(name="x"), expected_version=9)
     assert (conflict.value.key, conflict.value.seen, conflict.value.current) == (made.id, 9, 1)
-    newer = raw(session, {"schema_version": 2})
+    newer = raw(session, {"schema_version": 3})
     with pytest.raises(UnknownSchemaVersionError):
         definitions.update(session, newer, DefinitionUpdate(content=OTHER))
     nobody_knows = raw(session, {"schema_version": -3})
     with pytest.raises(CorruptDocumentError):
         definitions.update(session, nobody_knows, DefinitionUpdate(content=OTHER))
-    assert stored(session, newer).content == {"schema_version": 2}
+    assert stored(session, newer).content == {"schema_version": 3}
     assert definitions.update(session, newer, DefinitionUpdate(name="can be named")).name == "can be named"
     definitions.freeze(session, made.id)
     for change in (DefinitionUpdate(name="x"), DefinitionUpdate(content=OTHER), DefinitionUpdate(name="x", message="y")):

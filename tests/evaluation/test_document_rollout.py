@@ -11,6 +11,7 @@ from tests.evaluation.run_setups import make_definition, make_run
 
 from stemmadb import Repository, errors
 from stemmadb.documents import Document, DocumentColumn, RawDocument, set_write_version, write_version
+from stemmadb.documents._registered import registered_columns
 from stemmadb.evaluation import definitions, runs, transcripts
 from stemmadb.evaluation.data import DefinitionFork, DefinitionUpdate, RunUpdate, TranscriptCreate
 from stemmadb.evaluation.documents import (
@@ -29,31 +30,31 @@ from stemmadb.workspaces.entities import Workspace
 # ------------------------------------------------------------------------------------------------------------ the newer release
 
 
-class NewerContent(Document, version=2):
+class NewerContent(Document, version=9):
     """As DefinitionContent of a release to come."""
 
     text: str
 
 
-class NewerConfig(Document, version=2):
+class NewerConfig(Document, version=9):
     """As RunConfig of a release to come."""
 
     asked: tuple[str, ...]
 
 
-class NewerMetrics(Document, version=2):
+class NewerMetrics(Document, version=9):
     """As TranscriptMetrics of a release to come."""
 
     measured: float
 
 
-class NewerSettings(Document, version=2):
+class NewerSettings(Document, version=9):
     """As WorkspaceSettings of a release to come."""
 
     language: str
 
 
-class NewerTurns(Document, version=2):
+class NewerTurns(Document, version=9):
     """As TranscriptContent of a release to come."""
 
     said: tuple[str, ...]
@@ -145,6 +146,9 @@ NEWER: dict[Place, tuple[Any, Document]] = {
 }
 
 
+KNOWN = {place: registered_columns()[".".join(place)].type.document.newest_version for place in NEWER}
+
+
 def write_newer(session: Session, place: Place, row: Any) -> Document:
     """Let the release to come replace a document, and return what it wrote. It sees the table in another session of the transaction."""
     mapped, document = NEWER[place]
@@ -225,7 +229,7 @@ def test_no_function_overwrites_what_a_newer_release_wrote(session: Session, row
         act(session, row)
     assert (raised.value.table, raised.value.column) == place
     assert raised.value.key in (id, None)  # some functions meet it as they read
-    assert (raised.value.found, raised.value.known) == (2, 1)
+    assert (raised.value.found, raised.value.known) == (9, KNOWN[place])
     assert stored(session, place, id) == theirs.dump()
 
 
@@ -286,7 +290,7 @@ def test_no_function_reads_what_a_newer_release_wrote(session: Session, rows: Ro
     session.expunge_all()
     with pytest.raises(errors.UnknownSchemaVersionError) as raised, session.begin_nested():
         act(session, row)
-    assert (raised.value.table, raised.value.column, raised.value.found, raised.value.known) == (*place, 2, 1)
+    assert (raised.value.table, raised.value.column, raised.value.found, raised.value.known) == (*place, 9, KNOWN[place])
     assert stored(session, place, id) == theirs.dump()
 
 
@@ -315,7 +319,7 @@ def test_lists_take_on_invalid(session: Session, rows: Rows) -> None:
         unreadable = [document for id, document in held.items() if id not in readable[name]]
         assert len(unreadable) == 1
         assert isinstance(unreadable[0], RawDocument)
-        assert unreadable[0].raw["schema_version"] == 2
+        assert unreadable[0].raw["schema_version"] == 9
         session.expunge_all()
 
 
@@ -346,7 +350,7 @@ def test_functions_write_the_version_that_is_configured(session: Session) -> Non
     assert stored(session, place, copied.id)["schema_version"] == 0
     set_write_version(DefinitionContent, None)
     newest = definitions.fork(session, copied.id)
-    assert stored(session, place, newest.id)["schema_version"] == 1
+    assert stored(session, place, newest.id)["schema_version"] == DefinitionContent.newest_version
     set_write_version(DefinitionContent, 0)
     back = definitions.fork(session, newest.id)
     assert stored(session, place, back.id)["schema_version"] == 0

@@ -184,9 +184,9 @@ def test_the_content_of_a_definition() -> None:
             Dimension(name="who", values=("one child", "two adults")),
             Dimension(name="harm", levels=(DimensionLevel(score=1, label="bruise"),)),
         ),
-        matching_rules="who != harm",
+        matching_rules=("who != harm",),
     )
-    assert content.schema_version == 1
+    assert content.schema_version == 2
     assert load_definition_content(content.dump()) == content
 
 
@@ -219,8 +219,8 @@ def test_content_that_is_none_is_told(raw: Any) -> None:
 def test_newer_content_is_not_parsed() -> None:
     """A version above the newest known is refused with both numbers."""
     with pytest.raises(UnknownSchemaVersionError) as caught:
-        load_definition_content({"schema_version": 2, "preamble": "", "template": ""})
-    assert (caught.value.found, caught.value.known) == (2, 1)
+        load_definition_content({"schema_version": 3, "preamble": "", "template": ""})
+    assert (caught.value.found, caught.value.known) == (3, 2)
 
 
 @pytest.mark.requirement("VR-053")
@@ -253,11 +253,11 @@ def test_defaults_of_a_configuration() -> None:
 
 @pytest.mark.requirement("VR-054")
 def test_progress_adds_up() -> None:
-    """completed + failed is at most total; pending and percent are computed, and not stored."""
+    """completed, failed and skipped are together at most total; pending and percent are computed, and not stored."""
     progress = RunProgress(total=8, completed=3, failed=1)
     assert (progress.pending, progress.percent) == (4, 50.0)
     assert RunProgress().percent == 0.0
-    assert progress.dump() == {"schema_version": 1, "total": 8, "completed": 3, "failed": 1}
+    assert progress.dump() == {"schema_version": 2, "total": 8, "completed": 3, "failed": 1, "skipped": 0}
     for wrong in ({"total": 1, "completed": 1, "failed": 1}, {"total": -1}):
         with pytest.raises(pydantic.ValidationError):
             RunProgress(**wrong)
@@ -314,4 +314,4 @@ def test_keys_that_nobody_knows_survive(document: type[Document], raw: dict[str,
 @pytest.mark.parametrize("document", [TranscriptMetrics, RunDelta, CohortCriteria, ScenarioContent], ids=lambda document: document.__name__)
 def test_the_smallest_document_is_read(document: type[Document]) -> None:
     """The column default holds the version alone, or less."""
-    assert document.load({}).schema_version == 1
+    assert document.load({}).schema_version == document.newest_version

@@ -1,5 +1,6 @@
 """How far runs are: counted from slots, or as they report it."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -9,8 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 from tests.evaluation.run_setups import complete_all, failure, make_run, success
+from tests.golden.shapes import read_examples
 
 from stemmadb.database import Database
+from stemmadb.documents import set_write_version
 from stemmadb.errors import InvalidTransitionError, NotFoundError, ProgressDerivedError, UnknownSchemaVersionError, ValidationError
 from stemmadb.evaluation import _run_progress, runs
 from stemmadb.evaluation.documents import RunProgress
@@ -100,6 +103,40 @@ def test_progress_of_many_runs_is_one_statement(session: Session) -> None:
 # ---------------------------------------------------------------------------------------------------------------- reported
 
 
+@pytest.mark.requirement("VR-054", "VR-075")
+@pytest.mark.parametrize("written", [1, 2])
+def test_an_increment_in_sql_is_one_in_python(session: Session, written: int) -> None:
+    """On every progress that was ever stored, at every version that is written: the same counts, the same unknown keys."""
+    run_id = reporting_run(session)
+    stored = [example.stored for version in range(3) for example in read_examples("RunProgress", version)]
+    # What a step down has left, and what releases of version 1 made of it.
+    stored += [{"schema_version": 1, "total": 5, "completed": 1, "failed": 0, "skipped": skipped} for skipped in (2, 9, -1, 2.5, "2", None)]
+    stored += [{"total": 3, "completed": 3, "failed": 0, "skipped": 2}, {"schema_version": 1, "total": 4, "skipped": 10**30}]
+    put = text("UPDATE stemma.runs SET progress = CAST(:raw AS jsonb) WHERE id = :id")
+    tried = 0
+    set_write_version(RunProgress, written)
+    try:
+        for raw in stored:
+            before = RunProgress.load(raw)
+            if before.total >= 2**62:
+                # No row can hold it.
+                continue
+            session.execute(put, {"raw": json.dumps(raw), "id": run_id})
+            session.expunge_all()
+            if before.pending == 0:
+                with pytest.raises(ValidationError):
+                    runs.increment_progress(session, run_id, completed=1)
+                continue
+            after = runs.increment_progress(session, run_id, completed=1)
+            tried += 1
+            in_database = session.execute(text("SELECT progress FROM stemma.runs WHERE id = :id"), {"id": run_id}).scalar()
+            assert in_database == before.replace(completed=before.completed + 1).dump()
+            assert after.progress == before.replace(completed=before.completed + 1)
+    finally:
+        set_write_version(RunProgress, None)
+    assert tried > 20
+
+
 @pytest.mark.requirement("VR-075", "VR-054")
 def test_report_and_increment(session: Session) -> None:
     """A report replaces what was there; an increment adds to it, in one statement each; unknown keys stay."""
@@ -111,17 +148,20 @@ def test_report_and_increment(session: Session) -> None:
     assert (run.progress.total, run.progress.completed) == (10, 2)
     with assert_max_queries(1):
         assert runs.increment_progress(session, run_id, completed=3, failed=1) is run
-    assert run.progress.model_dump() == {"schema_version": 1, "total": 10, "completed": 5, "failed": 1, "stage": "warm-up"}
+    expected = {"schema_version": 2, "total": 10, "completed": 5, "failed": 1, "skipped": 0, "stage": "warm-up"}
+    assert run.progress.model_dump() == expected
     report = runs.progress(session, run_id)
     assert (report.source, report.completed, report.failed, report.queued, report.percent) == ("reported", 5, 1, 4, 60)
-    assert runs.increment_progress(session, run_id) is run
+    assert runs.increment_progress(session, run_id, skipped=3) is run
+    report = runs.progress(session, run_id)
+    assert (report.skipped, report.queued, report.percent) == (3, 1, 90)
 
 
 @pytest.mark.requirement("VR-075")
 def test_increments_stay_within_the_total(session: Session) -> None:
     """Beyond the total, and below zero, is refused, and the progress stays as it is."""
     run_id = reporting_run(session, total=3, completed=2)
-    for given in ({"completed": 2}, {"completed": 1, "failed": 1}, {"completed": -1}, {"failed": 2**63}):
+    for given in ({"completed": 2}, {"completed": 1, "failed": 1}, {"skipped": 2}, {"completed": -1}, {"failed": 2**63}, {"skipped": -1}):
         with pytest.raises(ValidationError):
             runs.increment_progress(session, run_id, **given)
     assert runs.progress(session, run_id).completed == 2
@@ -151,21 +191,21 @@ def test_a_finished_run_takes_no_reports(session: Session) -> None:
 
 
 def test_progress_of_version_0_is_read_and_raised(session: Session) -> None:
-    """Counts may be absent in what was stored before there were versions; an increment writes them all, at version 1."""
+    """Counts may be absent in what was stored before there were versions; an increment writes them all, at the newest version."""
     run_id = reporting_run(session, total=1)
     session.execute(text("UPDATE stemma.runs SET progress = '{\"total\": 2}' WHERE id = :id"), {"id": run_id})
     session.expunge_all()
     assert runs.progress(session, run_id).queued == 2
     runs.increment_progress(session, run_id, failed=1)
     stored = session.execute(text("SELECT progress FROM stemma.runs WHERE id = :id"), {"id": run_id}).scalar()
-    assert stored == {"schema_version": 1, "total": 2, "completed": 0, "failed": 1}
-    assert RunProgress.newest_version == 1, "increment_progress writes version 1 in SQL: teach it the new one"
+    assert stored == {"schema_version": 2, "total": 2, "completed": 0, "failed": 1, "skipped": 0}
+    assert RunProgress.newest_version == 2, "increment_progress writes versions 1 and 2 in SQL: teach it the new one"
 
 
 def test_progress_of_a_newer_release_is_not_overwritten(session: Session) -> None:
     """A progress that this release does not know is neither replaced nor added to; reading it names the run."""
     run_id = reporting_run(session, total=1)
-    session.execute(text('UPDATE stemma.runs SET progress = \'{"schema_version": 2, "total": 5}\' WHERE id = :id'), {"id": run_id})
+    session.execute(text('UPDATE stemma.runs SET progress = \'{"schema_version": 3, "total": 5}\' WHERE id = :id'), {"id": run_id})
     session.expunge_all()
     calls = [
         lambda: runs.report_progress(session, run_id, RunProgress()),

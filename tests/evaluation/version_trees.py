@@ -144,6 +144,6 @@ def contents(draw: st.DrawFn) -> DefinitionContent:
         preamble=draw(_WORDS),
         template=draw(_WORDS),
         dimensions=tuple(draw(st.lists(_DIMENSIONS, max_size=4))),
-        matching_rules=draw(st.none() | _WORDS),
+        matching_rules=tuple(draw(st.lists(_WORDS, max_size=2))),
         **draw(_UNKNOWN),
     )

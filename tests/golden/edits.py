@@ -40,6 +40,10 @@ def _definitions(document: type[Document]) -> tuple[list[ast.stmt], list[str]]:
             used.add(name)
             pending += [node.id for node in ast.walk(named[name]) if isinstance(node, ast.Name)]
     kept = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom) or used & set(_names_of(node))]
+    for node in kept:
+        if isinstance(node, ast.ClassDef):
+            # Search keys name fields, and are not about the shape.
+            node.decorator_list = []
     return kept, [node.name for node in kept if isinstance(node, ast.ClassDef)]
 
 

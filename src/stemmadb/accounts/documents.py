@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from stemmadb.documents import Document, Raw
+from stemmadb.documents.steps import Rename, Steps
 
 __all__ = ["OAuthProfile", "SecurityEventPayload", "AuditSnapshot"]
 
@@ -15,14 +16,13 @@ def _under(key: str, raw: Raw) -> Raw:
     return {key: {name: value for name, value in raw.items() if name != "schema_version"}}
 
 
-class OAuthProfile(Document, version=1):
+class OAuthProfile(Document, version=2):
     """What a provider says about a user."""
 
     subject: str | None = None
     """The provider's own id of the user."""
     name: str | None = None
-    picture: str | None = None
-    """A URL."""
+    picture_url: str | None = None
     raw: Mapping[str, Any] = Field(default_factory=dict)
     """The claims as the provider sent them."""
 
@@ -31,6 +31,11 @@ class OAuthProfile(Document, version=1):
 def _profile_0(raw: Raw) -> Raw:
     """0 to 1: the claims were stored as they were."""
     return _under("raw", raw)
+
+
+# 1 to 2: a URL is called so, as in every other document and column.
+OAuthProfile.upcast(1)(Steps(Rename("picture", "picture_url")))
+OAuthProfile.downcast(2)(Steps(Rename("picture_url", "picture")))
 
 
 class SecurityEventPayload(Document, version=1):

@@ -11,7 +11,7 @@ from stemmadb import errors
 from stemmadb.documents._canonical import digest
 from stemmadb.documents._load import parse
 from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_digits, is_too_deep, map_strings, pointer
-from stemmadb.documents._write_version import require_readable, step_down
+from stemmadb.documents._write_version import checked_version, require_readable, step_down
 
 if TYPE_CHECKING:
     from stemmadb.documents._document import Document, DocumentPart
@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(rb"\\u00(?:00|1a)")
 
 
-def dump_json(document: Document) -> str:
+def dump_json(document: Document, version: int | None = None) -> str:
     """
     Return the JSON text that is stored of a document: of the newest version, unless ``set_write_version`` asks for an older one.
 
+    Args:
+        document: any one.
+        version: the version to give instead; steps have to lead down to it.
+
     Raises:
+        ConfigurationError: there is no such version, or no step down to it.
         DocumentTooLargeError: it has over 16 MB.
         CorruptDocumentError: it is nested over 64 levels, or holds a number that cannot be read back; or a step down failed.
     """
     kind = type(document)
     text = newest_json(document)
-    written = kind._write_version
+    written = kind._write_version if version is None else checked_version(kind, version)
     if written is not None:
         text = step_down(kind, text, written)
     if len(text) > MAX_BYTES:
@@ -62,6 +67,17 @@ def newest_json(document: DocumentPart) -> bytes:
 def content_hash(document: Document) -> bytes:
     """Return the 32 bytes that the database computes for this document (``stemma_document_hash``). Costs several times a dump."""
     return digest(dump_json(document))
+
+
+def stored_forms(document: Document) -> list[str]:
+    """Return the JSON texts as which a document may be stored: at the newest version, and at those to which steps lead down."""
+    kind = type(document)
+    forms = [dump_json(document, kind.newest_version)]
+    for version in range(kind.newest_version - 1, -1, -1):
+        if version + 1 not in kind._steps_down:
+            break
+        forms.append(dump_json(document, version))
+    return forms
 
 
 def _deepest(value: Any) -> str:

@@ -65,16 +65,25 @@ def set_write_version(type: type[Document], version: int | None) -> None:
     Raises:
         ConfigurationError: the class has no such version, or no step down to it. What was written before is written still.
     """
-    if version is not None:
-        if not 0 <= version <= type.newest_version:
-            raise errors.ConfigurationError(f"{type.__name__} has versions up to {type.newest_version}: it cannot be written at {version}")
-        missing = [str(step) for step in range(type.newest_version, version, -1) if step not in type._steps_down]
-        if missing:
-            raise errors.ConfigurationError(
-                f"{type.__name__} cannot be written at version {version}: there is no step down from {', '.join(missing)}; "
-                f"register it with @{type.__name__}.downcast(n)"
-            )
-    type._write_version = None if version == type.newest_version else version
+    type._write_version = None if version is None else checked_version(type, version)
+
+
+def checked_version(type: type[Document], version: int) -> int | None:
+    """
+    Return a version at which documents of a class can be written; None for the newest.
+
+    Raises:
+        ConfigurationError: the class has no such version, or no step down to it.
+    """
+    if not 0 <= version <= type.newest_version:
+        raise errors.ConfigurationError(f"{type.__name__} has versions up to {type.newest_version}: it cannot be written at {version}")
+    missing = [str(step) for step in range(type.newest_version, version, -1) if step not in type._steps_down]
+    if missing:
+        raise errors.ConfigurationError(
+            f"{type.__name__} cannot be written at version {version}: there is no step down from {', '.join(missing)}; "
+            f"register it with @{type.__name__}.downcast(n)"
+        )
+    return None if version == type.newest_version else version
 
 
 def write_version(type: type[Document]) -> int:

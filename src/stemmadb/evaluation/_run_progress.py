@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from stemmadb.documents import dump_json
+from stemmadb.documents import dump_json, write_version
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import (
     DocumentError,
@@ -95,7 +95,7 @@ def _report(row: Row[Any]) -> RunProgressReport:
             done = RunProgress.load(row.progress)
         except DocumentError as error:
             raise error.located("runs", "progress", row.id) from None
-        return RunProgressReport(done.total, done.completed, done.failed, 0, 0, done.pending, "reported")
+        return RunProgressReport(done.total, done.completed, done.failed, done.skipped, 0, done.pending, "reported")
     outcomes = row.completed + row.failed
     elapsed: timedelta | None = row.until - row.started_at if row.started_at is not None else None
     pace = outcomes * 60 / elapsed.total_seconds() if outcomes and elapsed else None
@@ -154,20 +154,33 @@ def report_progress(session: Session, run_id: Id, progress: RunProgress) -> Run:
     return run
 
 
-# The expression is evaluated on the row as it is once it is locked, so no increment is lost. It writes version 1, whole: the counts may be
-# absent in version 0, and unknown keys stay.
+_TOTAL: Final = "coalesce(CAST(runs.progress ->> 'total' AS bigint), 0)"
+_COMPLETED: Final = "coalesce(CAST(runs.progress ->> 'completed' AS bigint), 0)"
+_FAILED: Final = "coalesce(CAST(runs.progress ->> 'failed' AS bigint), 0)"
+# As the steps read it: before version 2 the key is one that a step down has left, and counts as far as there is room.
+_SKIPPED: Final = f"""CASE
+        WHEN stemma.stemma_document_version(runs.progress) >= 2 THEN coalesce(CAST(runs.progress ->> 'skipped' AS bigint), 0)
+        WHEN jsonb_typeof(runs.progress -> 'skipped') = 'number' AND runs.progress ->> 'skipped' ~ '^[0-9]+$'
+        THEN CAST(least(CAST(runs.progress ->> 'skipped' AS numeric), {_TOTAL} - {_COMPLETED} - {_FAILED}) AS bigint)
+        ELSE 0
+    END"""
+_STEPPED: Final = (
+    f"{_COMPLETED} + CAST(:completed AS bigint)",
+    f"{_FAILED} + CAST(:failed AS bigint)",
+    f"{_SKIPPED} + CAST(:skipped AS bigint)",
+)
+
+# The expressions are evaluated on the row as it is once it is locked, so no increment is lost. The document is written whole, at the
+# version that is written: counts may be absent in what is stored, and unknown keys stay. Version 1, to which a step leads down, is the same
+# but for its number.
 _INCREMENT: Final = sql(
     Run,
     f"""
     UPDATE stemma.runs
        SET progress = runs.progress || jsonb_build_object(
-               'schema_version', {RunProgress.newest_version},
-               'total', coalesce(CAST(runs.progress ->> 'total' AS bigint), 0),
-               'completed', coalesce(CAST(runs.progress ->> 'completed' AS bigint), 0) + CAST(:completed AS bigint),
-               'failed', coalesce(CAST(runs.progress ->> 'failed' AS bigint), 0) + CAST(:failed AS bigint)){_CHANGEABLE}
-       AND coalesce(CAST(runs.progress ->> 'completed' AS bigint), 0) + CAST(:completed AS bigint)
-         + coalesce(CAST(runs.progress ->> 'failed' AS bigint), 0) + CAST(:failed AS bigint)
-        <= coalesce(CAST(runs.progress ->> 'total' AS bigint), 0)
+               'schema_version', CAST(:version AS integer),
+               'total', {_TOTAL}, 'completed', {_STEPPED[0]}, 'failed', {_STEPPED[1]}, 'skipped', {_STEPPED[2]}){_CHANGEABLE}
+       AND {_STEPPED[0]} + {_STEPPED[1]} + {_STEPPED[2]} <= {_TOTAL}
     RETURNING {{columns}}
     """,  # noqa: S608  (of constants only)
 )
@@ -175,7 +188,7 @@ _MOST: Final = 2**62
 
 
 @tenant_query
-def increment_progress(session: Session, run_id: Id, *, completed: int = 0, failed: int = 0) -> Run:
+def increment_progress(session: Session, run_id: Id, *, completed: int = 0, failed: int = 0, skipped: int = 0) -> Run:
     """
     Add to the reported progress of a run without slots. One atomic UPDATE: exact, however many workers do so at once.
 
@@ -184,19 +197,21 @@ def increment_progress(session: Session, run_id: Id, *, completed: int = 0, fail
         run_id: which run.
         completed: how many more are completed, at least 0.
         failed: how many more have failed, at least 0.
+        skipped: how many more are not going to be done, at least 0.
 
     Raises:
         InvalidTransitionError: the run is finished.
         NotFoundError: no run of this workspace has this id.
         ProgressDerivedError: the run has slots.
         UnknownSchemaVersionError: a newer release reported the stored progress.
-        ValidationError: an argument is negative, or completed and failed would be more than total.
+        ValidationError: an argument is negative, or completed, failed and skipped would be more than total.
     """
-    for name, count in (("completed", completed), ("failed", failed)):
+    steps = {"completed": completed, "failed": failed, "skipped": skipped}
+    for name, count in steps.items():
         if not 0 <= count < _MOST:
             raise ValidationError(f"{name} cannot be negative, nor beyond 64 bits", name)
     key = key_of(run_id)
-    run = _INCREMENT.write(session, id=key, completed=completed, failed=failed)
+    run = _INCREMENT.write(session, id=key, version=write_version(RunProgress), **steps)
     if run is None:
         _explain(get_run(session, key))
     return run
@@ -209,4 +224,4 @@ def _explain(run: Run) -> NoReturn:
     if run.completed_at is not None:
         raise InvalidTransitionError(run.status, RunStatus.RUNNING, f"Run {run.id}")
     total = run.progress.total if run.progress is not None else 0
-    raise ValidationError(f"completed and failed would be more than the total of {total}: report the total first", "completed")
+    raise ValidationError(f"completed, failed and skipped would be more than the total of {total}: report the total first", "completed")

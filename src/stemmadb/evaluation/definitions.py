@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, exists, select
 from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
-from stemmadb.documents import dump_json
+from stemmadb.documents._dump import stored_forms
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import DocumentError, NotFoundError
 from stemmadb.evaluation._changes import bisect, blame, diff, merge
@@ -122,7 +122,8 @@ _BY_CONTENT = sql(
     SELECT {columns}
       FROM stemma.definitions
      WHERE definitions.workspace_id = :workspace_id
-       AND definitions.content_hash = stemma.stemma_document_hash(CAST(:content AS jsonb))
+       AND definitions.content_hash = ANY(ARRAY(
+           SELECT stemma.stemma_document_hash(CAST(form.content AS jsonb)) FROM unnest(CAST(:forms AS text[])) AS form (content)))
      ORDER BY definitions.created_at, definitions.id
     """,
 )
@@ -133,10 +134,12 @@ def find_by_content(session: Session, content: DefinitionContent) -> list[Defini
     """
     Return the definitions that say exactly this, oldest first.
 
-    One statement over an index of hashes. They are hashes of what is stored, so contents of older schema versions are not among them.
+    One statement over an index of hashes. They are hashes of what is stored, so the content is looked for in every form in which a release
+    stores it: at the newest schema version and at those to which steps lead down. What raw SQL stored in another form, without a key for
+    example, is another content.
     """
     log.debug("reading definitions by content")
-    return _BY_CONTENT.all(session, content=dump_json(content))
+    return _BY_CONTENT.all(session, forms=stored_forms(content))
 
 
 _WITH_CONTENT = sql(

@@ -13,6 +13,10 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from stemmadb.documents import Document, DocumentPart, Raw, load_document
+from stemmadb.documents.search import search_key
+from stemmadb.evaluation import _document_steps as steps
+from stemmadb.evaluation._document_steps import filled, under
+from stemmadb.evaluation.vocabularies import AnnotatorKind
 
 __all__ = [
     "DefinitionContent",
@@ -25,6 +29,7 @@ __all__ = [
     "TranscriptContent",
     "Turn",
     "TranscriptMetrics",
+    "DecisionSource",
     "ScoreRationale",
     "Evidence",
     "AnalysisPlan",
@@ -36,17 +41,6 @@ __all__ = [
     "RubricValue",
     "CohortCriteria",
 ]
-
-
-def _filled(raw: Raw, **defaults: Any) -> Raw:
-    """Return the object with these keys where they are absent or null."""
-    return {**raw, **{key: value for key, value in defaults.items() if raw.get(key) is None}}
-
-
-def _under(key: str, raw: Raw) -> Raw:
-    """Return an object that holds the whole of another under one key, but for its version."""
-    return {key: {name: value for name, value in raw.items() if name != "schema_version"}}
-
 
 # ------------------------------------------------------------------------------------------------ definitions, scenarios
 
@@ -67,7 +61,7 @@ class Dimension(DocumentPart):
     levels: tuple[DimensionLevel, ...] = ()
 
 
-class DefinitionContent(Document, version=1):
+class DefinitionContent(Document, version=2):
     """What a definition says: the text it expands, and the axes it varies."""
 
     preamble: str
@@ -75,14 +69,18 @@ class DefinitionContent(Document, version=1):
     template: str
     """The scenario, with the names of dimensions as placeholders: ``{severity}``."""
     dimensions: tuple[Dimension, ...] = ()
-    matching_rules: str | None = None
-    """Which combinations of values make sense; None for all of them."""
+    matching_rules: tuple[str, ...] = ()
+    """Which combinations of values make sense, each rule in words; none for all of them."""
 
 
 @DefinitionContent.upcast(0)
 def _definition_0(raw: Raw) -> Raw:
     """0 to 1: the first writers let any of the three be absent."""
-    return _filled(raw, preamble="", template="", dimensions=[])
+    return filled(raw, preamble="", template="", dimensions=[])
+
+
+DefinitionContent.upcast(1)(steps.rules_become_a_list)
+DefinitionContent.downcast(2)(steps.rules_become_a_text)
 
 
 def load_definition_content(raw: Any) -> DefinitionContent:
@@ -113,7 +111,7 @@ class ScenarioContent(Document, version=1):
 @ScenarioContent.upcast(0)
 def _scenario_0(raw: Raw) -> Raw:
     """0 to 1: the prompt may have been absent."""
-    return _filled(raw, prompt="")
+    return filled(raw, prompt="")
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
@@ -140,37 +138,43 @@ class RunConfig(Document, version=1):
 @RunConfig.upcast(0)
 def _config_0(raw: Raw) -> Raw:
     """0 to 1: the models may have been absent."""
-    return _filled(raw, models=[])
+    return filled(raw, models=[])
 
 
-class RunProgress(Document, version=1):
+class RunProgress(Document, version=2):
     """The progress that a run reports itself, when it plans no slots."""
 
     total: int = Field(default=0, ge=0)
     completed: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0)
+    skipped: int = Field(default=0, ge=0)
+    """What the run decided not to do."""
 
     @model_validator(mode="after")
     def _at_most_total(self) -> Self:
-        if self.completed + self.failed > self.total:
-            raise ValueError("completed and failed are together more than total")
+        if self.completed + self.failed + self.skipped > self.total:
+            raise ValueError("completed, failed and skipped are together more than total")
         return self
 
     @property
     def pending(self) -> int:
-        """What is neither completed nor failed."""
-        return self.total - self.completed - self.failed
+        """What is neither completed, failed nor skipped."""
+        return self.total - self.completed - self.failed - self.skipped
 
     @property
     def percent(self) -> float:
-        """How much is completed or failed, 0 to 100; 0 when there is nothing to do."""
-        return 100 * (self.completed + self.failed) / self.total if self.total else 0.0
+        """How much is completed, failed or skipped, 0 to 100; 0 when there is nothing to do."""
+        return 100 * (self.total - self.pending) / self.total if self.total else 0.0
 
 
 @RunProgress.upcast(0)
 def _progress_0(raw: Raw) -> Raw:
     """0 to 1: counts may have been absent."""
-    return _filled(raw, total=0, completed=0, failed=0)
+    return filled(raw, total=0, completed=0, failed=0)
+
+
+RunProgress.upcast(1)(steps.skipped_is_counted)
+RunProgress.downcast(2)(steps.skipped_stays)
 
 
 # ---------------------------------------------------------------------------------------------------------- transcripts
@@ -203,20 +207,35 @@ def _transcript_0(raw: Raw | list[Any]) -> Raw:
     return {**kept, "turns": [] if turns is None else turns}
 
 
-class TranscriptMetrics(Document, version=1):
+class DecisionSource(DocumentPart):
+    """Who read a decision out of an answer."""
+
+    kind: AnnotatorKind | None = None
+    """None where it was not said, as before version 2."""
+    name: str
+    """Of the rule, the model or the person."""
+
+
+@search_key("decision_source", {0: "/decision_source", 2: "/decision_source/name"})
+@search_key("decision")
+class TranscriptMetrics(Document, version=2):
     """What was measured of one transcript."""
 
     values: Mapping[str, float] = Field(default_factory=dict)
     decision: str | None = None
     """What the model decided, in a word."""
-    decision_source: str | None = None
-    """Who read the decision out of the answer: a rule, a model, a person."""
+    decision_source: DecisionSource | None = None
+    """Who read the decision out of the answer."""
 
 
 @TranscriptMetrics.upcast(0)
 def _metrics_0(raw: Raw) -> Raw:
     """0 to 1: only the version is new."""
     return raw
+
+
+TranscriptMetrics.upcast(1)(steps.source_becomes_an_object)
+TranscriptMetrics.downcast(2)(steps.source_becomes_a_text)
 
 
 # --------------------------------------------------------------------------------------------------------------- scores
@@ -242,7 +261,7 @@ class ScoreRationale(Document, version=1):
 @ScoreRationale.upcast(0)
 def _rationale_0(raw: Raw) -> Raw:
     """0 to 1: whatever the judge gave was stored as it was."""
-    return _under("raw", raw)
+    return under("raw", raw)
 
 
 class RubricValue(DocumentPart):
@@ -271,7 +290,7 @@ class RubricContent(Document, version=1):
 @RubricContent.upcast(0)
 def _rubric_0(raw: Raw | list[Any]) -> Raw:
     """0 to 1: the values were the whole document."""
-    return {"values": raw} if isinstance(raw, list) else _filled(raw, values=[])
+    return {"values": raw} if isinstance(raw, list) else filled(raw, values=[])
 
 
 # ---------------------------------------------------------------------------------------------- experiments and analyses
@@ -298,7 +317,7 @@ class AnalysisPlan(Document, version=1):
 @AnalysisPlan.upcast(0)
 def _plan_0(raw: Raw) -> Raw:
     """0 to 1: the first plans did not say their alpha."""
-    return _filled(raw, alpha=0.05)
+    return filled(raw, alpha=0.05)
 
 
 class MetricDelta(DocumentPart):
@@ -349,7 +368,7 @@ class AnalysisOutput(Document, version=1):
 @AnalysisOutput.upcast(0)
 def _output_0(raw: Raw) -> Raw:
     """0 to 1: whatever the analysis gave was stored as it was."""
-    return _under("summary", raw)
+    return under("summary", raw)
 
 
 class CohortCriteria(Document, version=1):

@@ -31,6 +31,7 @@ FLOOR = "raw psycopg"
 OURS = "stemmadb"
 SQLMODEL = "SQLModel"
 ALCHEMY = "advanced-alchemy"
+PYRMUTE = "pyrmute"
 PEERS = (SQLMODEL, ALCHEMY)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness import OURS, PEERS, Measurement, paired
+from benchmarks.harness import OURS, PEERS, PYRMUTE, Measurement, paired
 
 _COPY_SHARE = 2.0
 """Recording outcomes is at least half as fast as COPY."""
@@ -13,6 +14,13 @@ _ANCESTORS = 2.5
 """Ten levels of ancestors in an open session, in times of raw psycopg."""
 _GROWTH = 1.5
 """From the smallest to the largest table."""
+_ADDED_US = 1.0
+"""A current document that is decoded already, over ``model_validate``."""
+_STEP_US = 2.0
+"""A step."""
+_TEXT = 1.2
+"""A current document as text, in times of pydantic's own ``model_validate_json``."""
+_DOCUMENTS_IN_A_CALL = 50
 _STEADY = (
     ("read", "by key, open session"),
     ("ancestry", "ancestors, 10 levels, open session"),
@@ -48,7 +56,7 @@ class Mark:
 
 def marks_of(measurements: Sequence[Measurement]) -> list[Mark]:
     """Return the marks that these measurements say something about."""
-    return [*_ahead(measurements), *_floors(measurements), *_growth(measurements), *_times(measurements)]
+    return [*_ahead(measurements), *_floors(measurements), *_documents(measurements), *_growth(measurements), *_times(measurements)]
 
 
 def _ahead(measurements: Sequence[Measurement]) -> Iterator[Mark]:
@@ -75,6 +83,23 @@ def _floors(measurements: Iterable[Measurement]) -> Iterator[Mark]:
             yield Mark(f"ancestry: {one.case}, {one.rows:,} rows, times raw psycopg", one.ratio, _ANCESTORS)
         if one.contender == OURS and one.job == "outcomes":
             yield Mark(f"outcomes: {one.case}, {one.rows:,} rows there, times a bare COPY", one.ratio, _COPY_SHARE)
+
+
+def _documents(measurements: Sequence[Measurement]) -> Iterator[Mark]:
+    """What reading adds to pydantic's own validation, for each document; and nobody who migrates documents too is faster."""
+    found = [one for one in measurements if one.job == "documents"]
+    for case in dict.fromkeys(one.case for one in found):
+        floor, *others = (one for one in found if one.case == case)
+        ours = next(one for one in others if one.contender == OURS)
+        added = statistics.median(a - b for a, b in zip(ours.rounds_us, floor.rounds_us, strict=True)) / _DOCUMENTS_IN_A_CALL
+        if case.endswith("decoded"):
+            limit = _ADDED_US + (_STEP_US if case.startswith("one version old") else 0)
+            yield Mark(f"documents: {case}, us more for each than {floor.contender}", added, limit)
+        elif case.startswith("current"):
+            yield Mark(f"documents: {case}, times {floor.contender}", ours.ratio, _TEXT)
+        for peer in others:
+            if peer.contender == PYRMUTE:
+                yield Mark(f"documents: {case}, time to that of {PYRMUTE}", paired(ours.rounds_us, peer.rounds_us), 1.0)
 
 
 def _growth(measurements: Iterable[Measurement]) -> Iterator[Mark]:

@@ -36,6 +36,8 @@ class Pack:
         secrets: its columns, as ``table.column``, that hold what the library encrypts with STEMMADB_SECRET_KEYS; ``stemmadb secrets``
             counts and rotates them.
         checks: what it looks at in its rows, each a ``stemmadb.reports.Check``, as ``module:name``; imported by ``stemmadb doctor``.
+        factories: where a tuple of ``stemmadb.testing.factories.EntityFactory`` classes stands, as ``module:name``, for those entities
+            whose columns do not tell all that a row needs; imported when a test asks for a factory. None for a pack without.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Pack:
     commands: str | None = None
     secrets: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
+    factories: str | None = None
 
     @functools.cached_property
     def documents(self) -> Mapping[tuple[str, str], type[Document]]:
@@ -63,6 +66,10 @@ class Pack:
     def load_commands(self) -> Any | None:
         """Import what ``commands`` names; None for a pack without."""
         return None if self.commands is None else pkgutil.resolve_name(self.commands)
+
+    def load_factories(self) -> tuple[Any, ...]:
+        """Import what ``factories`` names; an empty tuple for a pack without."""
+        return () if self.factories is None else tuple(pkgutil.resolve_name(self.factories))
 
 
 @functools.cache

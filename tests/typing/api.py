@@ -22,6 +22,7 @@ from stemmadb.evaluation import definitions
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
 from stemmadb.evaluation.entities import Definition, Run, RunStatus, Transcript
 from stemmadb.packs import Pack, packs
+from stemmadb.testing.factories import EntityFactory, factory_of
 
 CONTENT = DefinitionContent(preamble="", template="")
 
@@ -107,3 +108,25 @@ async def lineage_is_typed_in_twins(session: AsyncSession, a: Id, b: Id) -> None
     assert_type((await aio_definitions.diff(session, a, b)).changes, list[definitions.Change])
     assert_type(await aio_definitions.merge(session, a, b), definitions.MergeResult)
     assert_type(await aio_definitions.lineage(session, a, b), list[Definition])
+
+
+class AdminFactory(EntityFactory[User]):
+    name = "Admin"
+
+
+def factories_make_what_they_are_of(session: Session) -> None:
+    assert_type(factory_of(User), type[EntityFactory[User]])
+    assert_type(factory_of(User).build(name="Ada"), User)
+    assert_type(factory_of(User).batch(3), list[User])
+    assert_type(factory_of(Run).create(session, status=RunStatus.RUNNING), Run)
+    assert_type(factory_of(Run).create_many(session, 3), list[Run])
+    assert_type(factory_of(Run).create_each(session, [{"name": "first"}]), list[Run])
+    assert_type(AdminFactory.create(session), User)
+    factory_of(str)  # type: ignore  # no entity
+    factory_of(User).create_many(session, "3")  # type: ignore  # text for a number
+
+
+async def factories_are_async(session: AsyncSession) -> None:
+    assert_type(await factory_of(User).acreate(session), User)
+    assert_type(await factory_of(User).acreate_many(session, 3), list[User])
+    factory_of(User).create(session)  # type: ignore  # an async session for a sync one

@@ -29,7 +29,7 @@ class Sources:
     modules: tuple[ModuleType, ...]
     """All of them, without the twins."""
     public: tuple[ModuleType, ...]
-    """Those directly in the package under a public name; not the ones that the pack names for its seeds and commands."""
+    """Those directly in the package under a public name; not the ones that the pack names for its seeds, commands and factories."""
 
     def functions(self) -> Iterator[tuple[ModuleType, str, Callable[..., Any]]]:
         """Yield the query functions: exported by a public module, with a Session as first parameter."""
@@ -58,7 +58,7 @@ def sources_of(pack: Pack, package: str | None = None) -> Sources:
         return Sources(name, twins, (top,), (top,))
     names = [found.name for found in pkgutil.walk_packages(top.__path__, f"{name}.")]
     modules = [import_module(found) for found in names if found != twins and not found.startswith(f"{twins}.")]
-    apart = {reference.partition(":")[0] for reference in (*pack.seeds, *([pack.commands] if pack.commands else []))}
+    apart = {reference.partition(":")[0] for reference in (*pack.seeds, *(named for named in (pack.commands, pack.factories) if named))}
     public = [module for module in modules if module.__name__ not in apart and _is_public(module.__name__.removeprefix(f"{name}."))]
     return Sources(name, twins, (top, *modules), tuple(public))
 

@@ -28,4 +28,5 @@ PACK = Pack(
     commands="stemmadb.accounts.commands:register",
     secrets=("users.two_factor_secret", "oauth_accounts.access_token", "oauth_accounts.refresh_token"),
     checks=("stemmadb.accounts._checks:CHECK",),
+    factories="stemmadb.accounts.factories:FACTORIES",
 )

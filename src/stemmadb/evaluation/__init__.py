@@ -28,4 +28,5 @@ PACK = Pack(
     seeds=("stemmadb.evaluation.seed:SEEDS",),
     commands="stemmadb.evaluation.commands:register",
     checks=("stemmadb.evaluation._checks:CHECK",),
+    factories="stemmadb.evaluation.factories:FACTORIES",
 )

@@ -14,4 +14,5 @@ PACK = Pack(
     commands="stemmadb.workspaces.commands:register",
     secrets=("ai_provider_configs.api_key",),
     checks=("stemmadb.workspaces._checks:CHECK",),
+    factories="stemmadb.workspaces.factories:FACTORIES",
 )

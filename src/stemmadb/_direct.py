@@ -1,16 +1,16 @@
 """
-SQL text whose rows become entities, executed past what SQLAlchemy does around every statement.
+Statements whose rows become entities, executed past what SQLAlchemy does around every statement.
 
 It looks up what it compiled, makes a context and a result, and asks its listeners: half of the client's time for reading a row by its key.
 Whatever somebody could notice still goes its way: listeners, echo, execution options, other drivers than psycopg, and every error.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import psycopg
-from sqlalchemy import Boolean, Column, Connection, DateTime, Integer, LargeBinary, String, TextualSelect, Uuid
+from sqlalchemy import Boolean, Column, Connection, DateTime, Integer, LargeBinary, Select, String, TextualSelect, Uuid
 
 from stemmadb import _openings as openings
 from stemmadb import observability
@@ -22,29 +22,51 @@ _HARMLESS: Final = {openings.OPTION, "isolation_level"}
 _BINARY: Final = (Boolean, DateTime, DocumentColumn, Integer, LargeBinary, String, Uuid)
 
 
+class _Bind(NamedTuple):
+    """A parameter of a compiled statement."""
+
+    name: str
+    """In the text."""
+    key: str
+    """What callers call it."""
+    default: Any
+    process: Callable[[Any], Any] | None
+    """What becomes of its value before the driver adapts it."""
+
+
+class _Compiled(NamedTuple):
+    """A statement for one driver."""
+
+    text: str
+    binds: list[_Bind] | None
+    """None: the text has the names that callers use, and nothing becomes of the values."""
+
+
 class DirectStatement:
     """
     A statement that is executed so.
 
     Args:
-        statement: the text. Its parameters are given as psycopg adapts them.
+        statement: what is executed. Parameters of a text are given as psycopg adapts them.
         columns: the columns of its rows, in order, whose types say what becomes of the driver's values.
     """
 
-    def __init__(self, statement: TextualSelect, columns: Sequence[Column[Any]]) -> None:
+    def __init__(self, statement: TextualSelect | Select[Any], columns: Sequence[Column[Any]]) -> None:
         self._statement = statement
         self._columns = columns
         self._binary = all(isinstance(column.type, _BINARY) for column in columns)
-        self._texts: dict[str, str] = {}
+        self._compiled: dict[str, _Compiled | None] = {}
         self._processors: dict[str, list[tuple[int, Any]]] = {}
 
     def fetch(self, connection: Connection, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """Execute, and return every row."""
         is_unheard, log = observability.log_of(connection)
-        if not is_unheard or not _is_plain(connection):
+        compiled = self._compile(connection) if is_unheard and _is_plain(connection) else None
+        if compiled is None:
             return connection.execute(self._statement, parameters).all()
-        driver = connection.dialect.driver
-        text = self._texts.get(driver) or self._texts.setdefault(driver, str(self._statement.compile(dialect=connection.dialect)))
+        text = compiled.text
+        if compiled.binds is not None:
+            parameters = {bind.name: _value(bind, parameters) for bind in compiled.binds}
         cursor: Any = connection.connection.cursor()
         if self._binary:
             # SQLAlchemy's cursor for asynchronous drivers stands before psycopg's.
@@ -65,6 +87,19 @@ class DirectStatement:
             log.finished(text, started)
         return self._processed(connection, cursor, rows)
 
+    def _compile(self, connection: Connection) -> _Compiled | None:
+        """Return the statement for the connection's driver; None for one whose text depends on the values of its parameters."""
+        driver = connection.dialect.driver
+        if driver not in self._compiled:
+            made: Any = self._statement.compile(dialect=connection.dialect)
+            binds = None
+            if not isinstance(self._statement, TextualSelect):
+                processors = made._bind_processors
+                binds = [_Bind(name, bind.key, bind.effective_value, processors.get(name)) for bind, name in made.bind_names.items()]
+            fits = not (made.post_compile_params or made.literal_execute_params or made.escaped_bind_names)
+            self._compiled[driver] = _Compiled(str(made), binds) if fits else None
+        return self._compiled[driver]
+
     def _processed(self, connection: Connection, cursor: Any, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         driver = connection.dialect.driver
         processors = self._processors.get(driver)
@@ -80,6 +115,11 @@ class DirectStatement:
             for row in processed:
                 row[place] = process(row[place])
         return processed
+
+
+def _value(bind: _Bind, parameters: dict[str, Any]) -> Any:
+    value = parameters.get(bind.key, bind.default)
+    return value if bind.process is None else bind.process(value)
 
 
 def _is_plain(connection: Connection) -> bool:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -125,9 +126,10 @@ def count_of(statement: Select[Any]) -> Any:
     return select(func.count()).select_from(rows).scalar_subquery()
 
 
-def ordered(statement: Select[Any], terms: Sequence[Term]) -> Select[Any]:
-    """Return the statement in this order, with the limit."""
-    return statement.order_by(None).order_by(*[term.ordered for term in terms]).limit(FETCH)
+def ordered(statement: Select[Any], terms: Sequence[Term], fetch: int | None = None) -> Select[Any]:
+    """Return the statement in this order, with the limit: a number, or the parameter."""
+    limit = FETCH if fetch is None else literal_column(str(fetch), Integer())
+    return statement.order_by(None).order_by(*[term.ordered for term in terms]).limit(limit)
 
 
 def behind(statement: Select[Any], terms: Sequence[Term], nulls: Sequence[bool]) -> ColumnElement[bool]:

@@ -22,6 +22,7 @@ from sqlalchemy.sql.elements import BindParameter
 from stemmadb import _keysets as keysets
 from stemmadb import tenancy
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
+from stemmadb._direct import DirectStatement
 from stemmadb._instances import Loader
 from stemmadb.documents import DocumentColumn, OnInvalid, keep_unreadable, resolve_unreadable
 from stemmadb.documents._unreadable import check_on_invalid, document_attributes
@@ -135,13 +136,14 @@ class _Shape:
         entities = [item.get("entity") for item in descriptions]
         tenants = [_selectable(entity) for entity in entities if _is_tenant(entity)]
         self.is_tenant = bool(tenants)
-        self.has_documents = any(_holds_documents(item) for item in descriptions)
+        self.has_documents = any(_fetches_documents(item, statement) for item in descriptions)
         self._is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
         self._width = len(descriptions)
         self._loader = _loader_of(entities[0], statement) if self._is_entity and self.is_tenant else None
         self._everything = everything
         self.terms = keysets.terms_of(statement, order_by, () if everything else [table.c.workspace_id for table in tenants])
         self._pages: dict[Any, Select[Any]] = {}
+        self._directs: dict[Any, DirectStatement] = {}
 
     @functools.cached_property
     def text(self) -> bytes:
@@ -179,17 +181,31 @@ class _Shape:
         """As fetch, without SQLAlchemy's own loading, which takes as long again."""
         if session.autoflush:
             session.flush()
-        statement = self._page(after, total=total, loader=loader)
         given = parameters if self._everything else {**parameters, tenancy.SCOPE: tenancy.workspace_of(session)}
-        rows = session.connection(bind_arguments={"mapper": loader.entity}).execute(statement, given).all()
+        connection = session.connection(bind_arguments={"mapper": loader.entity})
+        rows: Sequence[Any]
+        if self._places and not total:
+            rows = self._direct(loader, after, parameters[keysets.FETCH.key]).fetch(connection, given)
+        else:
+            rows = connection.execute(self._page(after, total=total, loader=loader), given).all()
         behind = len(loader.attributes)
         places = self._places or range(behind, behind + len(self.terms))
         return loader.load(session, rows, fresh=False), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
 
-    def _page(self, after: Sequence[Any] | None, *, total: bool, loader: Loader[Any] | None = None) -> Select[Any]:
+    def _direct(self, loader: Loader[Any], after: Sequence[Any] | None, fetch: int) -> DirectStatement:
+        """Return the statement of a page of so many rows whose columns are the loader's alone."""
+        key = _nulls_in(after), fetch
+        made = self._directs.get(key)
+        if made is None:
+            made = self._directs[key] = DirectStatement(self._page(after, total=False, loader=loader, fetch=fetch), loader.columns)
+        return made
+
+    def _page(
+        self, after: Sequence[Any] | None, *, total: bool, loader: Loader[Any] | None = None, fetch: int | None = None
+    ) -> Select[Any]:
         """Return the statement of a page; for a loader, of its columns. Of the cursor's values it only matters which are NULL."""
-        nulls = None if after is None else tuple(value is None for value in after)
-        key = nulls, total, loader is None
+        nulls = _nulls_in(after)
+        key = nulls, total, loader is None, fetch
         built = self._pages.get(key)
         if built is None:
             rest: Any = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
@@ -199,13 +215,17 @@ class _Shape:
             # The total is that of the whole list, so it is counted without the cursor's condition.
             terms = () if loader is not None and self._places else self.terms
             marks = keysets.marks(self._statement, terms, total=total)
-            built = self._pages[key] = keysets.ordered(rest, self.terms).add_columns(*marks)
+            built = self._pages[key] = keysets.ordered(rest, self.terms, fetch).add_columns(*marks)
         return built
 
     @staticmethod
     def parameters(after: Sequence[Any]) -> dict[str, Any]:
         """Return the cursor's values under their names; a NULL is in the statement's text."""
         return {keysets.parameter(number): value for number, value in enumerate(after) if value is not None}
+
+
+def _nulls_in(after: Sequence[Any] | None) -> tuple[bool, ...] | None:
+    return None if after is None else tuple(value is None for value in after)
 
 
 _shapes: dict[Any, tuple[_Shape, list[str]]] = {}
@@ -239,12 +259,15 @@ def _loader_of(entity: Any, statement: Select[Any]) -> Loader[Any] | None:
     return Loader(entity, [column for column in entity.__table__.columns if not column.info.get("deferred")])
 
 
-def _holds_documents(description: Any) -> bool:
-    """Return whether what a statement selects is a document, or an entity that has some."""
+def _fetches_documents(description: Any, statement: Select[Any]) -> bool:
+    """Return whether what a statement selects is a document, or an entity with documents that are fetched with its row."""
     entity = description.get("entity")
-    if entity is not None and description["expr"] is entity:
-        return bool(document_attributes(inspect(entity).mapper))
-    return isinstance(description["type"], DocumentColumn)
+    if entity is None or description["expr"] is not entity:
+        return isinstance(description["type"], DocumentColumn)
+    mapper = inspect(entity).mapper
+    names = document_attributes(mapper)
+    # An option may ask for what is deferred.
+    return any(statement._with_options or not mapper.column_attrs[name].columns[0].info.get("deferred") for name in names)
 
 
 def _selectable(entity: Any) -> FromClause:

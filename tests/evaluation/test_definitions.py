@@ -663,7 +663,7 @@ def test_a_whole_tree_goes_in_one_statement(session: Session) -> None:
 
 _FUNCTIONS = [name for name in definitions.__all__ if hasattr(getattr(definitions, name), "__stemma_query__")]
 # They take no id that must exist.
-_ANSWERING = {"create", "find", "find_by_content", "find_by_label", "list_all", "list_labels"}
+_ANSWERING = {"create", "find", "find_by_content", "find_by_label", "list_all", "list_labels", "search"}
 
 
 def call(name: str, session: Session, id: UUID) -> Any:
@@ -682,7 +682,7 @@ def call(name: str, session: Session, id: UUID) -> Any:
             return function(session, id, id)
         case "bisect":
             return function(session, good_id=id, bad_id=id)
-        case "get_by_label" | "find_by_label" | "delete_label":
+        case "get_by_label" | "find_by_label" | "delete_label" | "search":
             return function(session, str(id))
         case "set_label" | "move_label":
             return function(session, str(id), id)

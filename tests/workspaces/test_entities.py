@@ -70,6 +70,10 @@ def test_a_tenant_table_refers_within_its_workspace(entity: type[Entity]) -> Non
         elif target == "stemma.users":
             to_users.add(key.column_keys[0])
     for item in (*table.indexes, *(constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint))):
+        if isinstance(item, Index) and item.dialect_options["postgresql"]["using"] == "gin":
+            # An index of words has no order; the workspace is one of its words.
+            assert "workspace_id" in str(next(iter(item.expressions)))
+            continue
         first = next(iter(item.columns)).name
         assert first == "workspace_id" or (isinstance(item, Index) and first in to_users)
 

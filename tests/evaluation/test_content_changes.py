@@ -16,10 +16,13 @@ from tests.evaluation.version_trees import CONTENT, chain, contents, make, plant
 from stemmadb.documents import Document, Raw, set_write_version
 from stemmadb.errors import CorruptDocumentError, NotFoundError, UnknownSchemaVersionError, ValidationError
 from stemmadb.evaluation import definitions
+from stemmadb.evaluation._changes import _CONTENTS_OF_LINE, _CONTENTS_TO_MERGE
+from stemmadb.evaluation._lineage import _ANCESTORS, _LINEAGE, _MERGE_BASE
 from stemmadb.evaluation._merging import merge_documents
 from stemmadb.evaluation._patches import changes_between, document_of, leaves, make_changes, same, values_of
 from stemmadb.evaluation.definitions import ABSENT, Change, ContentDiff, DefinitionFork, MergeConflict
 from stemmadb.evaluation.documents import DefinitionContent, Dimension, DimensionLevel
+from stemmadb.tenancy import workspace_of
 from stemmadb.testing import assert_max_queries
 
 generated = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -291,6 +294,22 @@ def test_a_thousand_levels(session: Session) -> None:
         results[run.id] = line.index(run.id) < 618
     assert len(results) <= 10
     assert next(id for id in line if results.get(id) is False) == line[618]
+
+
+def test_walks_look_up_each_parent_by_its_key(session: Session) -> None:
+    """Also before the table was analyzed, when PostgreSQL expects few rows: else each level reads the whole workspace."""
+    line = list(plant(session, [(place, 0) for place in range(-1, 999)]).parents)
+    workspace_id = workspace_of(session)
+    values = {"id": line[-1], "a_id": line[0], "b_id": line[-1], "ancestor_id": line[0], "max_depth": 2000, "workspace_id": workspace_id}
+    for statement in (_CONTENTS_OF_LINE.text, _CONTENTS_TO_MERGE.text, _LINEAGE._text, _MERGE_BASE._text, _ANCESTORS._text):
+        explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        (plan,) = session.execute(explain, {name: value for name, value in values.items() if f":{name}" in explain.text}).scalar_one()
+        walk = next(node for node in _nodes(plan["Plan"]) if node["Node Type"] == "Recursive Union")
+        assert max(node["Actual Rows"] for node in _nodes(walk) if node.get("Relation Name") == "definitions") <= 1
+
+
+def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for below in plan.get("Plans", ()) for node in _nodes(below))]
 
 
 # --------------------------------------------------------------------------------------------------------------------- merge

@@ -61,8 +61,11 @@ _CONTENTS_OF_LINE = sql_rows(
          WHERE workspace_id = :workspace_id AND id = :id
      UNION ALL
         SELECT parent.id, parent.parent_id
-          FROM line
-          JOIN stemma.definitions AS parent ON parent.workspace_id = :workspace_id AND parent.id = line.parent_id
+          FROM line,
+               LATERAL (SELECT id, parent_id
+                          FROM stemma.definitions
+                         WHERE workspace_id = :workspace_id AND id = line.parent_id
+                        OFFSET 0) AS parent
     )
     SELECT definitions.id, definitions.created_by_id, definitions.created_at,
            CASE WHEN definitions.content_hash IS DISTINCT FROM lag(definitions.content_hash) OVER (ORDER BY definitions.depth)

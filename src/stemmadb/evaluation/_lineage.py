@@ -18,7 +18,8 @@ from stemmadb.query import EntityStatement, sql, sql_rows, tenant_query
 
 _ALL_LEVELS = 2**31 - 1
 
-# Starts at the definition itself, so that an unknown id comes back empty and a root, whose parent is null, does not.
+# Starts at the definition itself, so that an unknown id comes back empty and a root, whose parent is null, does not. OFFSET 0 makes
+# PostgreSQL look up each parent by its key: before the table was analyzed it reads the whole workspace for each level instead.
 _ANCESTORS = sql(
     Definition,
     """
@@ -28,8 +29,11 @@ _ANCESTORS = sql(
          WHERE workspace_id = :workspace_id AND id = :id
      UNION ALL
         SELECT parent.id, parent.parent_id, line.up + 1
-          FROM line
-          JOIN stemma.definitions AS parent ON parent.workspace_id = :workspace_id AND parent.id = line.parent_id
+          FROM line,
+               LATERAL (SELECT id, parent_id
+                          FROM stemma.definitions
+                         WHERE workspace_id = :workspace_id AND id = line.parent_id
+                        OFFSET 0) AS parent
          WHERE line.up < :max_depth
     )
     SELECT {columns}
@@ -254,8 +258,11 @@ _IS_ANCESTOR = sql_rows(
          WHERE start.workspace_id = :workspace_id AND start.id = :id
      UNION ALL
         SELECT parent.id, parent.parent_id, parent.depth, line.top_id, line.top_depth
-          FROM line
-          JOIN stemma.definitions AS parent ON parent.workspace_id = :workspace_id AND parent.id = line.parent_id
+          FROM line,
+               LATERAL (SELECT id, parent_id, depth
+                          FROM stemma.definitions
+                         WHERE workspace_id = :workspace_id AND id = line.parent_id
+                        OFFSET 0) AS parent
          WHERE line.depth > line.top_depth
     )
     SELECT count(*) > 0 AS definition_exists,
@@ -297,11 +304,15 @@ PAIRS = """
          WHERE a.workspace_id = :workspace_id AND a.id = :a_id
      UNION ALL
         SELECT a.id, a.parent_id, a.depth, b.id, b.parent_id, b.depth
-          FROM pair
-          JOIN stemma.definitions AS a
-            ON a.workspace_id = :workspace_id AND a.id = CASE WHEN a_depth < b_depth THEN a_id ELSE a_parent_id END
-          JOIN stemma.definitions AS b
-            ON b.workspace_id = :workspace_id AND b.id = CASE WHEN b_depth < a_depth THEN b_id ELSE b_parent_id END
+          FROM pair,
+               LATERAL (SELECT id, parent_id, depth
+                          FROM stemma.definitions
+                         WHERE workspace_id = :workspace_id AND id = CASE WHEN a_depth < b_depth THEN a_id ELSE a_parent_id END
+                        OFFSET 0) AS a,
+               LATERAL (SELECT id, parent_id, depth
+                          FROM stemma.definitions
+                         WHERE workspace_id = :workspace_id AND id = CASE WHEN b_depth < a_depth THEN b_id ELSE b_parent_id END
+                        OFFSET 0) AS b
          WHERE a_id <> b_id
     )
 """

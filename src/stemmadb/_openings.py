@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 from uuid import UUID
 
+from stemmadb import audit
 from stemmadb._deadlines import Deadline
 from stemmadb.errors import ValidationError
 
@@ -22,6 +23,8 @@ class Opening:
     isolation: Isolation | None = None
     read_only: bool = False
     role: str | None = None
+    actor: str = ""
+    """Who acts, as the setting has it; empty for nobody."""
 
     def __post_init__(self) -> None:
         if self.isolation is not None and self.isolation not in get_args(Isolation):
@@ -54,6 +57,7 @@ def text_of(opening: Opening, *, switches_role: bool, begins: bool, level: str |
         "SET LOCAL search_path = stemma, public",
         "SET LOCAL timezone = 'UTC'",
         f"SET LOCAL stemma.workspace_id = '{opening.workspace_id}'" if opening.workspace_id else "",
+        f"SET LOCAL stemma.actor = {audit.literal(opening.actor)}" if opening.actor else "",
     ]
     return "; ".join(filter(None, parts))
 

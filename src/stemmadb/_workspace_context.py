@@ -27,10 +27,13 @@ class WorkspaceContext:
 
 
 RECORD_OF_READING = """
-    INSERT INTO stemma.audit_logs (actor_type, action, entity, entity_id, after)
-    VALUES ('SYSTEM', 'ALL_WORKSPACES', 'workspaces', '*',
-            jsonb_build_object('schema_version', 1, 'table', 'workspaces',
-                               'data', jsonb_build_object('reason', CAST(:reason AS text)), 'changed', '[]'::jsonb))
+    INSERT INTO stemma.audit_logs (user_id, actor_type, action, entity, entity_id, after, ip_address, user_agent)
+    SELECT (SELECT users.id FROM stemma.users WHERE users.id = CAST(actor ->> 'user_id' AS uuid)),
+           CAST(coalesce(actor ->> 'type', 'SYSTEM') AS stemma.actor_type), 'ALL_WORKSPACES', 'workspaces', '*',
+           jsonb_build_object('schema_version', 1, 'table', 'workspaces',
+                              'data', jsonb_build_object('reason', CAST(:reason AS text)), 'changed', '[]'::jsonb),
+           CAST(actor ->> 'ip_address' AS inet), actor ->> 'user_agent'
+      FROM stemma.stemma_actor() AS actor
 """
 """What audit_logs keeps of a session that reads across workspaces."""
 

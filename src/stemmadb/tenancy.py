@@ -21,7 +21,7 @@ from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import Alias, visitors
 
-from stemmadb import _deadlines
+from stemmadb import _deadlines, audit
 from stemmadb import _openings as openings
 from stemmadb._deadlines import Deadline
 from stemmadb._openings import Opening
@@ -208,6 +208,8 @@ def _begin(session: Session, transaction: SessionTransaction, connection: Connec
     opening = connection.get_execution_options().get(openings.OPTION)
     if isinstance(context, WorkspaceContext) and getattr(opening, "workspace_id", None) != context.workspace_id:
         _send(connection, context.workspace_id)
+    if audit.is_bound(session) or _is_known(session, connection.dialect):
+        audit.begin(session, connection, getattr(opening, "actor", ""))
 
 
 def _set_modes(connection: Connection, wanted: str, deadline: Deadline | None) -> None:

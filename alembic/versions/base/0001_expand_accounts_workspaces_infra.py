@@ -110,6 +110,99 @@ _FUNCTIONS = (
         USING ERRCODE = '23514', CONSTRAINT = TG_TABLE_NAME || '_append_only', TABLE = TG_TABLE_NAME;
     END $$
     """,
+    # Who acts: the setting of the transaction, as JSON. As above, it may read as ''.
+    """
+    CREATE FUNCTION stemma.stemma_actor() RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE AS $$
+      SELECT coalesce(nullif(current_setting('stemma.actor', true), ''), '{}')::jsonb
+    $$
+    """,
+    # A value of a record: '***' in the place of the columns named, of what is called like a secret, at any depth, and of what is nested
+    # deeper than the record could be read with. Text columns are escaped as strings of documents are (U+001A).
+    r"""
+    CREATE FUNCTION stemma.stemma_mask(value jsonb, secrets text[], depth integer DEFAULT 0) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+    BEGIN
+      RETURN CASE
+        WHEN depth > 60 AND jsonb_typeof(value) IN ('object', 'array') THEN '"***"'
+        WHEN jsonb_typeof(value) = 'object' THEN (
+          SELECT coalesce(jsonb_object_agg(name, CASE
+                   WHEN item = 'null' THEN item
+                   WHEN name = ANY (secrets)
+                     OR name ~* ('(password|passwd|passphrase|secrets?|token|api[_-]?keys?|private[_-]?keys?|authorization|cookies?'
+                              || '|credentials?|digests?|hash(es)?|ciphertexts?)$|(^|[_-])(pin|cvv|cvc|otp|pwd)$') THEN '"***"'
+                   WHEN jsonb_typeof(item) IN ('object', 'array') THEN stemma.stemma_mask(item, '{}', depth + 1)
+                   WHEN depth = 0 AND jsonb_typeof(item) = 'string' AND strpos(item #>> '{}', chr(26)) > 0
+                     THEN to_jsonb(replace(item #>> '{}', chr(26), chr(26) || '001a'))
+                   ELSE item END), '{}')
+            FROM jsonb_each(value) AS each (name, item))
+        WHEN jsonb_typeof(value) = 'array' THEN (
+          SELECT coalesce(jsonb_agg(stemma.stemma_mask(item, '{}', depth + 1) ORDER BY place), '[]')
+            FROM jsonb_array_elements(value) WITH ORDINALITY AS each (item, place))
+        ELSE value END;
+    END $$
+    """,
+    # AFTER ROW, so that it sees what was stored, whatever the statement. Its arguments are lists: the columns of the key without the
+    # workspace, those that are secret, and those whose change alone makes no record, because they count or time and change nothing else.
+    #
+    # The actor and the workspace are locked as a foreign key locks them: somebody who deletes them meanwhile makes the record wait, and
+    # go without them, instead of failing the change.
+    """
+    CREATE FUNCTION stemma.stemma_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+      unnamed text[] := ARRAY['updated_at', 'version'];
+      silent text[] := string_to_array(TG_ARGV[2], ',') || unnamed;
+      secrets text[] := coalesce(string_to_array(TG_ARGV[1], ','), '{}');
+      old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) END;
+      new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) END;
+      found_row jsonb := coalesce(new_row, old_row);
+      changed text[] := '{}';
+      snapshot jsonb := jsonb_build_object('schema_version', 1, 'table', TG_TABLE_NAME, 'changed', '[]'::jsonb);
+      part text;
+      key text;
+      what text := CASE TG_OP WHEN 'INSERT' THEN 'CREATE' ELSE TG_OP END;
+      actor jsonb := stemma.stemma_actor();
+      who uuid := (actor ->> 'user_id')::uuid;
+      setting text := coalesce(current_setting('stemma.workspace_id', true), '');
+      place uuid := nullif(setting, '')::uuid;
+    BEGIN
+      IF TG_OP = 'UPDATE' THEN
+        IF old_row - silent = new_row - silent THEN RETURN NULL; END IF;
+        changed := ARRAY(SELECT name FROM jsonb_each(new_row) AS each (name, item)
+                          WHERE item IS DISTINCT FROM old_row -> name AND name <> ALL (unnamed) ORDER BY name);
+        IF 'deleted_at' = ANY (changed) AND (old_row ->> 'deleted_at' IS NULL) <> (new_row ->> 'deleted_at' IS NULL) THEN
+          what := CASE WHEN old_row ->> 'deleted_at' IS NULL THEN 'DELETE' ELSE 'RESTORE' END;
+        END IF;
+      END IF;
+      FOREACH part IN ARRAY string_to_array(TG_ARGV[0], ',') LOOP
+        key := concat_ws('/', key, found_row ->> part);
+      END LOOP;
+      IF who IS NOT NULL THEN
+        SELECT users.id INTO who FROM stemma.users WHERE users.id = who FOR KEY SHARE;
+      END IF;
+      -- Nobody else may write a record of a workspace from outside of it.
+      IF place IS NULL AND current_user = 'stemma_maintenance' THEN
+        place := (found_row ->> 'workspace_id')::uuid;
+      END IF;
+      IF place IS NOT NULL THEN
+        SELECT workspaces.id INTO place FROM stemma.workspaces WHERE workspaces.id = place FOR KEY SHARE;
+      END IF;
+      IF place IS NULL AND setting <> '' THEN
+        -- The workspace is gone with this transaction; a record of none may only be written outside.
+        PERFORM set_config('stemma.workspace_id', '', true);
+      END IF;
+      INSERT INTO stemma.audit_logs
+             (user_id, workspace_id, actor_type, action, entity, entity_id, before, after, ip_address, user_agent, created_at, updated_at)
+      VALUES (who, place, coalesce(actor ->> 'type', 'SYSTEM')::stemma.actor_type, what, TG_TABLE_NAME, key,
+              CASE WHEN old_row IS NOT NULL THEN snapshot || jsonb_build_object('data', stemma.stemma_mask(old_row, secrets)) END,
+              CASE WHEN new_row IS NOT NULL THEN
+                snapshot || jsonb_build_object('data', stemma.stemma_mask(new_row, secrets), 'changed', changed) END,
+              (actor ->> 'ip_address')::inet, actor ->> 'user_agent', clock_timestamp(), clock_timestamp());
+      IF place IS NULL AND setting <> '' THEN
+        PERFORM set_config('stemma.workspace_id', setting, true);
+      END IF;
+      RETURN NULL;
+    END $$
+    """,
 )
 
 _TYPES = {
@@ -544,6 +637,23 @@ _TABLES = {
 
 _VERSIONED = ("approval_items",)
 _APPEND_ONLY = ("audit_logs", "security_events")
+# By the columns of the key without the workspace, those that are secret, and those whose change alone makes no record. Not audited are
+# sessions and tokens, whose story the security events tell, and the logs.
+_AUDITED = {
+    "users": ("id", "password_hash,two_factor_secret", "failed_login_count,lockout_until,last_login_at"),
+    "oauth_accounts": ("id", "access_token,refresh_token", ""),
+    "mfa_settings": ("id", "backup_code_hashes", "last_used_at"),
+    "api_keys": ("id", "key_hash", "last_used_at"),
+    "roles": ("id", "", ""),
+    "permissions": ("id", "", ""),
+    "role_permissions": ("role_id,permission_id", "", ""),
+    "user_roles": ("user_id,role_id", "", ""),
+    "user_permissions": ("user_id,permission_id", "", ""),
+    "workspaces": ("id", "", ""),
+    "workspace_members": ("id", "", ""),
+    "ai_provider_configs": ("id", "api_key", "tokens_used_today,tokens_reset_on"),
+    "approval_items": ("id", "", ""),
+}
 _TENANT = ("workspace_members", "ai_provider_configs", "approval_items")
 # Inside a workspace its rows, outside one only the rows of none.
 _WORKSPACE_OR_NONE = ("audit_logs", "stemma_idempotency_keys")
@@ -580,6 +690,16 @@ def upgrade() -> None:
         _trigger(table, "bump_version", "UPDATE", "stemma_bump_version")
     for table in _APPEND_ONLY:
         _trigger(table, "append_only", "DELETE OR UPDATE", "stemma_append_only")
+        op.execute(
+            f"CREATE TRIGGER {table}_not_emptied BEFORE TRUNCATE ON stemma.{table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION stemma.stemma_append_only()"
+        )
+    for table, arguments in _AUDITED.items():
+        listed = ", ".join(f"'{argument}'" for argument in arguments)
+        op.execute(
+            f"CREATE TRIGGER {table}_audit AFTER INSERT OR DELETE OR UPDATE ON stemma.{table} "
+            f"FOR EACH ROW EXECUTE FUNCTION stemma.stemma_audit({listed})"
+        )
     for table in _TENANT:
         _policy(table, f"workspace_id = {_WORKSPACE}")
     for table in _WORKSPACE_OR_NONE:
@@ -594,6 +714,7 @@ def downgrade() -> None:
     op.execute(
         """
         DROP FUNCTION
+            stemma.stemma_audit(), stemma.stemma_mask(jsonb, text[], integer), stemma.stemma_actor(),
             stemma.stemma_append_only(), stemma.stemma_refuse(text, text, text, text), stemma.stemma_bump_version(),
             stemma.stemma_set_updated_at(), stemma.stemma_document_hash(jsonb), stemma.stemma_document_version(jsonb),
             stemma.stemma_join_text(text[]), stemma.stemma_workspace_id(), stemma.stemma_uuidv7()

@@ -589,6 +589,8 @@ _SEARCH = """
 """
 
 _VERSIONED = ("definitions", "definition_labels", "experiments", "cohorts")
+# By the columns of the key without the workspace, and those whose change alone makes no record.
+_AUDITED = {"definition_labels": ("name", "moved_at"), "experiments": ("id", "")}
 
 _RULE = "workspace_id = nullif(current_setting('stemma.workspace_id', true), '')::uuid"
 
@@ -614,6 +616,11 @@ def upgrade() -> None:
             f"      BEGIN{body}RETURN NEW;\n      END $$"
         )
         _trigger(table, "guard", f"stemma_{table}_guard", columns)
+    for table, (key, silent) in _AUDITED.items():
+        op.execute(
+            f"CREATE TRIGGER {table}_audit AFTER INSERT OR DELETE OR UPDATE ON stemma.{table} "
+            f"FOR EACH ROW EXECUTE FUNCTION stemma.stemma_audit('{key}', '', '{silent}')"
+        )
     for table in _TABLES:
         op.execute(f"ALTER TABLE stemma.{table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"ALTER TABLE stemma.{table} FORCE ROW LEVEL SECURITY")

@@ -1,10 +1,14 @@
-"""Who is given what: roles to users, permissions to roles and to users. Each is one INSERT or DELETE, and twice is as once."""
+"""Who is given what: roles to users, permissions to roles and to users. Each is one INSERT or DELETE, and twice is as once.
+
+The records of all of them say ADMIN (``stemmadb.audit``).
+"""
 
 import logging
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from stemmadb.accounts._acting import as_admin
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import NotFoundError
 from stemmadb.query import RowStatement, query, sql_rows
@@ -152,7 +156,9 @@ _EXISTS = {
 
 def _change(session: Session, statement: RowStatement, message: str, **named: Any) -> bool:
     """Run a statement; when it changed nothing, tell what was there already from what is not there at all."""
-    if statement.run(session, **named) == 1:
+    with as_admin(session):
+        changed = statement.run(session, **named) == 1
+    if changed:
         log.info(message, extra={name: str(value) for name, value in named.items()})
         return True
     for name, value in named.items():

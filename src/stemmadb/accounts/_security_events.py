@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from stemmadb import _apart
 from stemmadb.accounts.documents import SecurityEventPayload
 from stemmadb.accounts.vocabularies import SecurityEventType
+from stemmadb.audit import actor_of
 from stemmadb.documents import dump_json
 from stemmadb.errors import StemmaError
 from stemmadb.query import sql_rows
@@ -18,8 +19,9 @@ log = logging.getLogger(__name__)
 
 # The user is looked up, so that one whom this transaction does not see is left out rather than refused.
 _TEXT = """
-    INSERT INTO stemma.security_events (user_id, type, payload)
-    VALUES ((SELECT users.id FROM stemma.users WHERE users.id = CAST(:user_id AS uuid)), :type, CAST(:payload AS jsonb))
+    INSERT INTO stemma.security_events (user_id, type, payload, ip_address, user_agent)
+    VALUES ((SELECT users.id FROM stemma.users WHERE users.id = CAST(:user_id AS uuid)), :type, CAST(:payload AS jsonb),
+            CAST(:ip_address AS inet), :user_agent)
     RETURNING 1
 """
 _INSERT = sql_rows(_TEXT)
@@ -34,7 +36,7 @@ def record(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an event in the caller's transaction."""
-    _INSERT.run(session, user_id=user_id, type=type.value, payload=payload(reason, details))
+    _INSERT.run(session, user_id=user_id, type=type.value, payload=payload(reason, details), **client_of(session))
 
 
 def record_apart(
@@ -46,11 +48,19 @@ def record_apart(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an event that survives the caller's rollback. That it cannot be written is logged: what it tells of is refused all the same."""
-    parameters = {"user_id": user_id, "type": type.value, "payload": payload(reason, details)}
+    parameters = {"user_id": user_id, "type": type.value, "payload": payload(reason, details), **client_of(session)}
     try:
         _apart.settle(session, _TEXT, parameters)
     except StemmaError as error:
         log.warning("security event %s was not written: %s", type, error.code, extra={"user_id": str(user_id)})
+
+
+def client_of(session: Session) -> dict[str, str | None]:
+    """Return where the one who acts in the session comes from, as parameters of an event."""
+    acting = actor_of(session)
+    if acting is None:
+        return {"ip_address": None, "user_agent": None}
+    return {"ip_address": acting.ip_address, "user_agent": acting.user_agent}
 
 
 def payload(reason: str | None = None, details: Mapping[str, Any] | None = None) -> str:

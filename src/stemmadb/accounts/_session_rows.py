@@ -1,11 +1,11 @@
 """What the modules about sessions share: the rows that are revoked, and what a caller gives about a client."""
 
-import ipaddress
 from collections.abc import Mapping
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from stemmadb import audit
 from stemmadb.accounts import _security_events
 from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.errors import ValidationError
@@ -19,8 +19,8 @@ _REVOKE_TEXT = """
          WHERE {which} AND revoked_at IS NULL
         RETURNING user_id, rotated_at IS NULL AND expires_at > now() AS open
     ), event AS (
-        INSERT INTO stemma.security_events (user_id, type, payload)
-        SELECT DISTINCT revoked.user_id, :type, CAST(:payload AS jsonb) FROM revoked
+        INSERT INTO stemma.security_events (user_id, type, payload, ip_address, user_agent)
+        SELECT DISTINCT revoked.user_id, :type, CAST(:payload AS jsonb), CAST(:ip_address AS inet), :user_agent FROM revoked
     )
     SELECT count(*) FILTER (WHERE revoked.open) AS closed FROM revoked HAVING count(*) > 0
 """
@@ -65,16 +65,17 @@ def revoke_user(
 
 
 def _run(session: Session, statement: RowStatement, reason: str, which: Mapping[str, UUID | None], told: str | None = None) -> int | None:
-    closed = statement.scalar(session, **parameters(reason, told), **which)
+    closed = statement.scalar(session, **parameters(session, reason, told), **which)
     return None if closed is None else int(closed)
 
 
-def parameters(reason: str, told: str | None = None) -> dict[str, str]:
+def parameters(session: Session, reason: str, told: str | None = None) -> dict[str, str | None]:
     """Return what the statements take beside the rows that are meant."""
     return {
         "reason": reason,
         "type": SecurityEventType.SESSION_REVOKED.value,
         "payload": _security_events.payload(told or reason),
+        **_security_events.client_of(session),
     }
 
 
@@ -110,12 +111,7 @@ def checked_address(ip_address: str | None) -> str | None:
     Raises:
         ValidationError: it is none.
     """
-    if ip_address is None:
-        return None
-    try:
-        return str(ipaddress.ip_address(ip_address))
-    except ValueError:
-        raise ValidationError("ip_address is neither an IPv4 nor an IPv6 address", field="ip_address") from None
+    return None if ip_address is None else audit.checked_address(ip_address)
 
 
 def _storable(value: str) -> bool:

@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import identity_key
 
 from stemmadb.accounts import _security_events
+from stemmadb.accounts._acting import as_admin
 from stemmadb.accounts._credentials import log
 from stemmadb.accounts._session_rows import checked_reason, revoke_user
 from stemmadb.accounts.entities import User
@@ -35,7 +36,7 @@ def suspend(session: Session, user_id: Id, *, reason: str) -> User:
     """
     Keep a live user out: sessions are revoked, and API keys, passwords and permissions are good for nothing until ``reinstate``.
 
-    Writes a security event.
+    Writes a security event; the audit record says ADMIN.
 
     Args:
         session: the caller's session; needs no workspace.
@@ -47,7 +48,8 @@ def suspend(session: Session, user_id: Id, *, reason: str) -> User:
         ValidationError: the reason is empty; nothing was sent.
     """
     why, key = checked_reason(reason), parse_id(user_id, "User")
-    user = _SUSPEND.write(session, id=key)
+    with as_admin(session):
+        user = _SUSPEND.write(session, id=key)
     if user is None:
         raise NotFoundError("User", user_id)
     if revoke_user(session, key, "ADMIN", told=why) is None:

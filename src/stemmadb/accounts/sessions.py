@@ -310,7 +310,7 @@ def _answer_reuse(session: Session, digest: bytes, fingerprint: str | None) -> N
     spent = _SPENT.first(session, hash=digest, grace=_GRACE)
     if spent is None or (spent.just_now and fingerprint is not None and fingerprint == spent.fingerprint):
         return
-    values: Mapping[str, Any] = {"family_id": spent.family_id, **parameters("ROTATED_TOKEN_REUSED")}
+    values: Mapping[str, Any] = {"family_id": spent.family_id, **parameters(session, "ROTATED_TOKEN_REUSED")}
     if _apart.settle(session, FAMILY_TEXT, values) is not None:
         logger.warning("spent token used again: family revoked", extra={"family_id": str(spent.family_id), "user_id": str(spent.user_id)})
 

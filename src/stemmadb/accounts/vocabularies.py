@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from stemmadb.audit import ActorType as ActorType
+
 
 class UserStatus(StrEnum):
     """Whether a user may sign in. DELETED goes with ``deleted_at``."""
@@ -9,15 +11,6 @@ class UserStatus(StrEnum):
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
     DELETED = "DELETED"
-
-
-class ActorType(StrEnum):
-    """Who did what an audit record tells."""
-
-    USER = "USER"
-    ADMIN = "ADMIN"
-    API_KEY = "API_KEY"
-    SYSTEM = "SYSTEM"
 
 
 class MfaMethod(StrEnum):
@@ -46,11 +39,21 @@ class SecurityEventType(StrEnum):
 
 
 class AuditAction(StrEnum):
-    """The actions that the library itself records. The column is open: applications add words of their own."""
+    """
+    What audit records tell. The column is open: applications add words of their own.
+
+    Triggers record the first four. A soft deletion is a DELETE too, and its end a RESTORE.
+    """
 
     CREATE = "CREATE"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
     RESTORE = "RESTORE"
+    ALL_WORKSPACES = "ALL_WORKSPACES"
+    """Rows of every workspace were open to somebody (``db.all_workspaces``)."""
+    REVEAL_KEY = "REVEAL_KEY"
+    """A provider's key was read."""
     LOGIN = "LOGIN"
+    """For applications; of the library's own log-ins the security events tell."""
     ACCOUNT_FORCE_DELETE = "ACCOUNT_FORCE_DELETE"
+    """For applications."""

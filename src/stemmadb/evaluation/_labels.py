@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from stemmadb.audit import actor_of
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import ConflictError, LabelMovedError, NotFoundError, PermissionDeniedError, ValidationError
 from stemmadb.evaluation._definition_rows import key_of, log, missing
@@ -56,8 +57,9 @@ def find_by_label(session: Session, label: str) -> Definition | None:
 _SET_LABEL = sql(
     DefinitionLabel,
     """
-    INSERT INTO stemma.definition_labels (workspace_id, name, definition_id, is_protected, description)
-    SELECT :workspace_id, :label, definitions.id, :is_protected, :description
+    INSERT INTO stemma.definition_labels (workspace_id, name, definition_id, is_protected, description, moved_by_id)
+    SELECT :workspace_id, :label, definitions.id, :is_protected, :description,
+           (SELECT users.id FROM stemma.users WHERE users.id = CAST(:moved_by_id AS uuid))
       FROM stemma.definitions
      WHERE definitions.workspace_id = :workspace_id AND definitions.id = :definition_id
     ON CONFLICT (workspace_id, name) DO NOTHING
@@ -79,7 +81,7 @@ def set_label(
     session: Session, label: str, definition_id: Id, *, protected: bool | None = None, description: str | None = None
 ) -> DefinitionLabel:
     """
-    Make a label that points at a definition. One statement.
+    Make a label that points at a definition. One statement. ``moved_by_id`` is the session's actor (``stemmadb.audit``).
 
     Args:
         session: the caller's session, in a workspace.
@@ -96,7 +98,8 @@ def set_label(
     if not _is_name(label):
         raise ValidationError("a label has 1 to 200 ASCII letters, digits and ._/-, and begins with a letter or digit", "label")
     key = key_of(definition_id)
-    made = _SET_LABEL.write(session, label=label, definition_id=key, is_protected=bool(protected), description=description)
+    values = {"is_protected": bool(protected), "description": description, "moved_by_id": _mover(session)}
+    made = _SET_LABEL.write(session, label=label, definition_id=key, **values)
     if made is None:
         state = state_of(session, label, key)
         if not state.definition_exists:
@@ -110,7 +113,9 @@ def set_label(
 _MOVE_LABEL = sql(
     DefinitionLabel,
     """
-    UPDATE stemma.definition_labels SET definition_id = :definition_id, moved_at = now()
+    UPDATE stemma.definition_labels
+       SET definition_id = :definition_id, moved_at = now(),
+           moved_by_id = (SELECT users.id FROM stemma.users WHERE users.id = CAST(:moved_by_id AS uuid))
      WHERE definition_labels.workspace_id = :workspace_id AND definition_labels.name = :label
        AND definition_labels.definition_id = coalesce(CAST(:expected_id AS uuid), definition_labels.definition_id)
        AND (:force OR NOT definition_labels.is_protected)
@@ -128,6 +133,7 @@ def move_label(
     Point a label at another definition.
 
     One guarded UPDATE; a second statement, when it met no row, tells why. Of two callers with the same expectation one wins.
+    ``moved_by_id`` is the session's actor (``stemmadb.audit``), and the audit trail keeps every move.
 
     Args:
         session: the caller's session, in a workspace.
@@ -145,7 +151,8 @@ def move_label(
     expected = None if expected_definition_id is None else parse_reference(expected_definition_id, "expected_definition_id")
     moved = None
     if _is_name(label):
-        moved = _MOVE_LABEL.write(session, label=label, definition_id=key, expected_id=expected, force=force)
+        guards = {"expected_id": expected, "force": force}
+        moved = _MOVE_LABEL.write(session, label=label, definition_id=key, moved_by_id=_mover(session), **guards)
     if moved is None:
         state = state_of(session, label, key)
         if state.definition_id is None:
@@ -272,6 +279,12 @@ def labels_of_tree(session: Session, root_id: UUID) -> dict[UUID, list[str]]:
 def state_of(session: Session, label: str, definition_id: UUID) -> Row[Any]:
     """Return what a label points at (None when there is no such label), whether it is protected, and whether the definition exists."""
     return _STATE.all(session, label=label if _is_name(label) else "", definition_id=definition_id)[0]
+
+
+def _mover(session: Session) -> UUID | None:
+    """Return who moves labels in the session: its actor."""
+    acting = actor_of(session)
+    return None if acting is None else acting.user_id
 
 
 def _is_name(label: str) -> bool:

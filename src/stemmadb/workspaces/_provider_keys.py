@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from stemmadb import _writes as writes
 from stemmadb._secrets import Place, decrypt, encrypt
+from stemmadb.accounts import _audit_rows
+from stemmadb.accounts.vocabularies import AuditAction
 from stemmadb.data import checked_text
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id
@@ -152,7 +154,9 @@ _CIPHERTEXT = sql_rows("SELECT api_key FROM stemma.ai_provider_configs WHERE wor
 @tenant_query
 def reveal_key(session: Session, config_id: Id) -> SecretStr:
     """
-    Return the provider's key: the only way to it. One statement; that it was asked for is logged.
+    Return the provider's key: the only way to it.
+
+    That it was asked for is in the audit trail first (REVEAL_KEY), in a transaction of its own that outlives the caller's rollback.
 
     Raises:
         ConfigurationError: STEMMADB_SECRET_KEYS does not hold the key that it was encrypted with; or the ciphertext was altered, or
@@ -167,6 +171,7 @@ def reveal_key(session: Session, config_id: Id) -> SecretStr:
         raise missing(config_id)
     if row.api_key is None:
         raise ConflictError("AIProviderConfig", ("api_key",), "no API key is stored: give one with upsert")
+    _audit_rows.insert_apart(session, AuditAction.REVEAL_KEY, "ai_provider_configs", str(key))
     logger.info("provider key revealed", extra={"config_id": str(key)})
     return SecretStr(decrypt(row.api_key, _place(session, key)))
 

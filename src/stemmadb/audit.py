@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import SecretBytes, SecretStr
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from stemmadb._ids import Id, parse_reference
@@ -162,12 +162,13 @@ def actor_of(session: Session) -> Actor | None:
 
 
 def setting_of(acting: Actor | None) -> str:
-    """Return the setting ``stemma.actor`` of a transaction: JSON in ASCII; empty for nobody."""
+    """Return the setting ``stemma.actor`` of a transaction: JSON in ASCII, without a percent sign; empty for nobody."""
     if acting is None:
         return ""
     found = {"user_id": acting.user_id and str(acting.user_id), "type": acting.type.value}
     found |= {"ip_address": acting.ip_address, "user_agent": acting.user_agent}
-    return json.dumps({name: value for name, value in found.items() if value is not None})
+    # psycopg takes a percent sign for a parameter where it is given parameters.
+    return json.dumps({name: value for name, value in found.items() if value is not None}).replace("%", "\\u0025")
 
 
 def literal(setting: str) -> str:
@@ -176,7 +177,9 @@ def literal(setting: str) -> str:
     return "E'" + setting.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-_SEND = text("SELECT pg_catalog.set_config('stemma.actor', :actor, true)")
+def send(connection: Connection, acting: Actor | None) -> None:
+    """Tell the transaction that is open who acts from now on."""
+    connection.exec_driver_sql(f"SET LOCAL stemma.actor = {literal(setting_of(acting))}")
 
 
 def begin(session: Session, connection: Connection, told: str) -> None:
@@ -190,9 +193,9 @@ def begin(session: Session, connection: Connection, told: str) -> None:
     """
     if not is_bound(session):
         session.info.update(info())
-    setting = setting_of(actor_of(session))
-    if setting != told:
-        connection.execute(_SEND, {"actor": setting})
+    acting = actor_of(session)
+    if setting_of(acting) != told:
+        send(connection, acting)
 
 
 # ---------------------------------------------------------------------------------------------------------------- secrets

@@ -111,7 +111,9 @@ def test_a_census_is_over_all_workspaces(committed_db: Database, owner: Engine) 
     assert (found["transcripts.metrics"].versions, found["transcripts.metrics"].old) == ({0: 6, 1: 3}, 6)
     assert found["workspaces.settings"].versions == {1: 3}
     with owner.connect() as connection:
-        reasons = connection.execute(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs")).scalars().all()
+        reasons = (
+            connection.execute(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs WHERE entity_id = '*'")).scalars().all()
+        )
     assert reasons == ["documents.census"]
 
 
@@ -377,7 +379,7 @@ def test_an_upgrade_is_over_all_workspaces(committed_db: Database, owner: Engine
     assert (report.upgraded, report.left) == (6, 0)
     with committed_db.all_workspaces(reason="test") as session:
         found = session.execute(text("SELECT workspace_id, metrics, updated_at FROM stemma.transcripts ORDER BY id")).all()
-        reasons = session.scalars(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs")).all()
+        reasons = session.scalars(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs WHERE entity_id = '*'")).all()
     assert {row.workspace_id for row in found} == set(workspaces)
     assert {row.metrics["schema_version"] for row in found} == {1}
     assert sorted(row.metrics.get("x", 0) for row in found) == [0] * 6 + [1] * 3

@@ -445,7 +445,7 @@ def test_all_workspaces_reads_across_and_is_on_record(committed_db: Database, pa
         with pytest.raises(WorkspaceNotSetError):
             definitions.list_all(session)
     with committed_db.session() as session:
-        found = session.execute(text("SELECT action, after -> 'data' ->> 'reason' FROM stemma.audit_logs")).all()
+        found = session.execute(text("SELECT action, after -> 'data' ->> 'reason' FROM stemma.audit_logs WHERE entity_id = '*'")).all()
     assert [tuple(row) for row in found] == [("ALL_WORKSPACES", "census")]
 
 
@@ -460,7 +460,9 @@ def test_what_was_read_across_workspaces_stays_on_record(committed_db: Database,
         session.rollback()
         assert session.scalar(text("SELECT current_user")) == "stemma_maintenance"
     with committed_db.session() as session:
-        reasons = session.scalars(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs ORDER BY created_at")).all()
+        reasons = session.scalars(
+            text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs WHERE entity_id = '*' ORDER BY created_at")
+        ).all()
     assert reasons == ["raised", "rolled back"]
 
 

@@ -101,6 +101,16 @@ _PLANTED = [
         "changed_trigger",
         "runs.runs_guard",
     ),
+    ("DROP TRIGGER users_audit ON stemma.users", "missing_trigger", "users.users_audit"),
+    ("ALTER TABLE stemma.audit_logs DISABLE TRIGGER audit_logs_not_emptied", "disabled_trigger", "audit_logs.audit_logs_not_emptied"),
+    (
+        (
+            "CREATE OR REPLACE TRIGGER users_audit AFTER INSERT OR DELETE OR UPDATE ON stemma.users "
+            "FOR EACH ROW EXECUTE FUNCTION stemma.stemma_audit('id', '', '')"
+        ),
+        "changed_trigger",
+        "users.users_audit",
+    ),
     (
         "CREATE TRIGGER mine BEFORE UPDATE ON stemma.runs FOR EACH ROW EXECUTE FUNCTION stemma.stemma_set_updated_at()",
         "foreign_trigger",

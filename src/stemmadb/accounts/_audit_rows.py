@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import pydantic
 from sqlalchemy.orm import Session
 
 from stemmadb import _apart
+from stemmadb._entity_errors import invalid
 from stemmadb.accounts.documents import AuditSnapshot
 from stemmadb.accounts.entities import AuditLog
 from stemmadb.audit import Actor, ActorType, actor_of, masked
@@ -101,11 +103,21 @@ def _values(
         "action": draft.action,
         "entity": table,
         "entity_id": key,
-        "before": None if old is None else dump_json(AuditSnapshot(table=table, data=masked(old))),
-        "after": None if new is None else dump_json(AuditSnapshot(table=table, data=masked(new), changed=changed)),
+        "before": _snapshot(table, old, (), "before"),
+        "after": _snapshot(table, new, changed, "after"),
         "ip_address": who.ip_address,
         "user_agent": who.user_agent,
     }
+
+
+def _snapshot(table: str, data: Mapping[str, Any] | None, changed: tuple[str, ...], field: str) -> str | None:
+    """Return what is stored of a snapshot."""
+    if data is None:
+        return None
+    try:
+        return dump_json(AuditSnapshot(table=table, data=masked(data), changed=changed))
+    except pydantic.ValidationError as error:
+        raise invalid("AuditLog", error, field) from None
 
 
 def _checked(data: Mapping[str, Any] | None, field: str) -> Mapping[str, Any] | None:

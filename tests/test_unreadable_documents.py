@@ -17,7 +17,7 @@ from tests.evaluation.run_setups import make_definition, make_run
 
 from stemmadb import Repository, errors
 from stemmadb._conformance._sources import sources_of
-from stemmadb.accounts import users
+from stemmadb.accounts import audit, users
 from stemmadb.accounts.data import OAuthLink
 from stemmadb.documents import DocumentColumn, OnInvalid, RawDocument
 from stemmadb.entity import Entity
@@ -178,6 +178,19 @@ def _identities(session: Session) -> Rows:
     return Rows(good, bad, user.id)
 
 
+def _records(session: Session) -> Rows:
+    statement = text(
+        "INSERT INTO stemma.audit_logs (workspace_id, action, entity, entity_id, after) "
+        "VALUES (stemma.stemma_workspace_id(), 'CREATE', 'things', '1', CAST(:raw AS jsonb)) RETURNING id"
+    )
+    return Rows(audit.record(session, "EXPORT", "things", "1"), session.connection().execute(statement, {"raw": UNREADABLE}).one())
+
+
+def _events(session: Session) -> Rows:
+    statement = text("INSERT INTO stemma.security_events (type, payload) VALUES ('PROBE', CAST(:raw AS jsonb)) RETURNING id")
+    return Rows(audit.record_security_event(session, "PROBE"), session.connection().execute(statement, {"raw": UNREADABLE}).one())
+
+
 LISTS: dict[str, tuple[Callable[[Session], Rows], Listed]] = {
     "stemmadb.evaluation.runs.list_all": (_runs, lambda session, of, how: runs.list_all(session, on_invalid=how)),
     "stemmadb.evaluation.runs.list_for_tree": (_runs, lambda session, of, how: runs.list_for_tree(session, of, on_invalid=how)),
@@ -205,6 +218,12 @@ LISTS: dict[str, tuple[Callable[[Session], Rows], Listed]] = {
     "stemmadb.workspaces.providers.list_all": (_providers, lambda session, of, how: providers.list_all(session, on_invalid=how)),
     "stemmadb.workspaces.approvals.list_all": (_approvals, lambda session, of, how: approvals.list_all(session, on_invalid=how)),
     "stemmadb.accounts.users.list_oauth": (_identities, lambda session, of, how: users.list_oauth(session, of, on_invalid=how)),
+    "stemmadb.accounts.audit.history": (_records, lambda session, of, how: audit.history(session, "things", "1", on_invalid=how)),
+    "stemmadb.accounts.audit.list_all": (_records, lambda session, of, how: audit.list_all(session, on_invalid=how)),
+    "stemmadb.accounts.audit.list_security_events": (
+        _events,
+        lambda session, of, how: audit.list_security_events(session, on_invalid=how),
+    ),
     "Repository.list_all": (_runs, lambda session, of, how: Repository(Run).list_all(session, on_invalid=how)),
     "Repository.iter_all": (_runs, lambda session, of, how: Repository(Run).iter_all(session, batch=1, on_invalid=how)),
     "Repository.get_many": (

@@ -138,8 +138,8 @@ def use(engine: Engine | AsyncEngine, *, workspace: str | UUID | None = None) ->
     Use a host application's own engine.
 
     The host's statements and exceptions stay as they were. In a transaction with a workspace (that of ``Session(engine,
-    info={"workspace": ...})``, of the context, or the default here) ``SET LOCAL stemma.workspace_id`` is sent, and nothing else: no
-    role, no search path.
+    info={"workspace": ...})``, of the context, or the default here) ``SET LOCAL stemma.workspace_id`` is sent, inside of
+    ``audit.actor(...)`` also ``SET LOCAL stemma.actor``, and nothing else: no role, no search path.
     """
     db = Database(settings=_applied(load_settings()), workspace=workspace, host=engine)
     tenancy.adopt(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, workspace)

@@ -32,6 +32,11 @@ class Opening:
             raise ValidationError(message, field="isolation")
 
 
+def told(opening: Opening, workspace_id: UUID | None) -> Opening:
+    """Return the opening of a session that is opened now: with its workspace, and with who acts in it."""
+    return replace(opening, workspace_id=workspace_id, actor=audit.setting_of(audit.find_current_actor()))
+
+
 def modes_of(opening: Opening) -> str:
     """Return the modes of the transaction as BEGIN and SET TRANSACTION take them; empty for the server's defaults."""
     isolation = f" ISOLATION LEVEL {opening.isolation.upper()}" if opening.isolation else ""

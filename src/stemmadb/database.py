@@ -5,7 +5,7 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -19,7 +19,7 @@ from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from stemmadb import _engines, _work, audit, tenancy
 from stemmadb._engines import Engines
-from stemmadb._openings import Isolation, Opening
+from stemmadb._openings import Isolation, Opening, told
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl, masked
 from stemmadb._workspace_context import RECORD_OF_READING
@@ -181,9 +181,8 @@ class Database:
         """
         if not checked_text(reason, "reason").strip():
             raise ValidationError("reason is what the audit record says", field="reason")
-        info = {"stemma": tenancy.AllWorkspaces(reason), **audit.info()}
-        engine = self._own.opened_by(self.engine, _told(Opening(role="stemma_maintenance"), None))
-        session = Session(bind=engine, expire_on_commit=False, info=info)
+        engine = self._own.opened_by(self.engine, told(Opening(role="stemma_maintenance"), None))
+        session = Session(bind=engine, expire_on_commit=False, info={"stemma": tenancy.AllWorkspaces(reason), **audit.info()})
         try:
             try:
                 session.execute(text(RECORD_OF_READING), {"reason": reason})
@@ -204,14 +203,14 @@ class Database:
         found = self._resolve(workspace)
         if self._host is not None:
             return Session(bind=self.engine, expire_on_commit=False, info=_info(found) | tenancy.modes(opening))
-        engine = self._own.opened_by(self._own.sync, _told(opening, found))
+        engine = self._own.opened_by(self._own.sync, told(opening, found))
         return Session(bind=engine, expire_on_commit=False, info=_info(found))
 
     def _open_async(self, workspace: str | UUID | None, opening: Opening) -> AsyncSession:
         found = self._resolve(workspace, asynchronous=True)
         if self._host is not None:
             return AsyncSession(bind=self.async_engine, expire_on_commit=False, info=_info(found) | tenancy.modes(opening))
-        engine = self._own.opened_by(self._own.asynchronous.sync_engine, _told(opening, found))
+        engine = self._own.opened_by(self._own.asynchronous.sync_engine, told(opening, found))
         return AsyncSession(bind=AsyncEngine(engine), expire_on_commit=False, info=_info(found))
 
     def _resolve(self, workspace: str | UUID | None, *, asynchronous: bool = False) -> UUID | None:
@@ -396,8 +395,3 @@ def _commit(session: Session, *, read_only: bool = False) -> None:
 def _info(workspace_id: UUID | None) -> dict[Any, Any]:
     workspace = tenancy.NoWorkspace() if workspace_id is None else tenancy.WorkspaceContext(workspace_id)
     return {"stemma": workspace, **audit.info()}
-
-
-def _told(opening: Opening, workspace_id: UUID | None) -> Opening:
-    """Return the opening of a session that is opened now: with its workspace, and with who acts in it."""
-    return replace(opening, workspace_id=workspace_id, actor=audit.setting_of(audit.find_current_actor()))

@@ -121,7 +121,23 @@ _FUNCTIONS = (
     r"""
     CREATE FUNCTION stemma.stemma_mask(value jsonb, secrets text[], depth integer DEFAULT 0) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+    DECLARE
+      plain text;
+      secret text;
     BEGIN
+      IF depth = 0 AND jsonb_typeof(value) = 'object' THEN
+        -- Most rows hide nothing but the columns named: one look at the text of the rest is a tenth of a walk through it.
+        plain := (value - secrets)::text;
+        IF strpos(plain, '\u001a') = 0 AND length(plain) - length(translate(plain, '{[', '')) <= 50
+           AND plain !~* ('(password|passwd|passphrase|secrets?|token|api[_-]?keys?|private[_-]?keys?|authorization|cookies?|credentials?'
+                       || '|digests?|hash(es)?|ciphertexts?|["_-](pin|cvv|cvc|otp|pwd))":')
+        THEN
+          FOREACH secret IN ARRAY secrets LOOP
+            IF value -> secret <> 'null' THEN value := value || jsonb_build_object(secret, '***'); END IF;
+          END LOOP;
+          RETURN value;
+        END IF;
+      END IF;
       RETURN CASE
         WHEN depth > 60 AND jsonb_typeof(value) IN ('object', 'array') THEN '"***"'
         WHEN jsonb_typeof(value) = 'object' THEN (

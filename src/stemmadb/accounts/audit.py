@@ -8,11 +8,10 @@ Changes of audited tables record themselves, by trigger and in their own transac
 acts is said with ``actor``.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
@@ -25,7 +24,7 @@ from stemmadb.accounts.entities import AuditLog, SecurityEvent
 from stemmadb.accounts.vocabularies import AuditAction, SecurityEventType
 from stemmadb.audit import Actor, ActorType, actor, masked
 from stemmadb.data import checked_text
-from stemmadb.documents import OnInvalid, dump_json, keep_unreadable, resolve_unreadable
+from stemmadb.documents import OnInvalid, dump_json
 from stemmadb.entity import Entity, Id, parse_reference, uuid7
 from stemmadb.errors import ReferenceNotFoundError, ValidationError
 from stemmadb.paging import Page, page
@@ -96,7 +95,8 @@ def history(
         entity_id: the key of the row, without the workspace; the parts of a composite key are joined by ``/``.
         cursor: ``next_cursor`` of the page before; None starts at the newest.
         limit: 1 to 200.
-        on_invalid: what becomes of a record whose documents cannot be read.
+        on_invalid: what becomes of a record whose documents cannot be read: "raise" refuses the page, "skip" leaves it out (the page is
+            shorter then), "raw" puts a RawDocument in the document's place.
 
     Raises:
         InvalidCursorError: the cursor is not of this list.
@@ -132,7 +132,8 @@ def list_all(
         until: only those before this moment.
         cursor: ``next_cursor`` of the page before; None starts at the newest.
         limit: 1 to 200.
-        on_invalid: what becomes of a record whose documents cannot be read.
+        on_invalid: what becomes of a record whose documents cannot be read: "raise" refuses the page, "skip" leaves it out (the page is
+            shorter then), "raw" puts a RawDocument in the document's place.
 
     Raises:
         InvalidCursorError: the cursor is not of this list with these filters.
@@ -224,7 +225,7 @@ def list_security_events(
         since: only those from this moment on.
         cursor: ``next_cursor`` of the page before; None starts at the newest.
         limit: 1 to 200.
-        on_invalid: what becomes of an event whose payload cannot be read.
+        on_invalid: what becomes of an event whose payload cannot be read; as for ``list_all``.
 
     Raises:
         InvalidCursorError: the cursor is not of this list with these filters.
@@ -261,8 +262,5 @@ def _moment(value: datetime, field: str) -> datetime:
 
 
 def _page(session: Session, entity: type[E], statement: AnySelect, cursor: str | None, limit: int, on_invalid: OnInvalid) -> Page[E]:
-    if on_invalid not in get_args(OnInvalid):
-        raise ValidationError('on_invalid is "raise", "skip" or "raw"', "on_invalid")
-    with keep_unreadable():
-        found: Page[E] = page(session, statement, order_by=[entity.created_at.desc(), entity.id.desc()], cursor=cursor, limit=limit)
-    return dataclasses.replace(found, items=resolve_unreadable(found.items, on_invalid))
+    order: list[ColumnElement[Any]] = [entity.created_at.desc(), entity.id.desc()]
+    return page(session, statement, order_by=order, cursor=cursor, limit=limit, on_invalid=on_invalid)

@@ -23,9 +23,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL
+from tests import test_tenant_isolation as isolation
 from tests.evaluation.run_setups import make_definition
-from tests.generated_calls import tenant_functions
-from tests.neighbours import refuse_to_tell, two_workspaces
+from tests.interleaved import CONNECTIONS, interleave
+from tests.neighbours import TENANTS, Neighbours, two_workspaces
 
 from stemmadb import connect, migrations
 from stemmadb._test_server import DatabaseServer
@@ -106,10 +107,11 @@ def _await_listener(port: int, process: subprocess.Popen[bytes], log: Path) -> N
             return
 
 
-def through(pooler: URL, db: Database, **parameters: str) -> Database:
+def through(pooler: URL, db: Database, *, connections: int = 20, **parameters: str) -> Database:
     """The same database through the pooler; migrations still go straight to the server."""
     url = pooler.set(database=db.url.database).update_query_dict(parameters)
-    return connect(url.render_as_string(hide_password=False), settings=Settings(workspace=None, pool_min=2, pool_max=20))
+    settings = Settings(workspace=None, pool_min=2, pool_max=connections, pool_timeout_s=120)
+    return connect(url.render_as_string(hide_password=False), settings=settings)
 
 
 @pytest.fixture
@@ -243,12 +245,50 @@ def test_settings_end_with_their_transaction(pooled: Database, lab: UUID) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("TN-009", "TN-035")
-def test_no_function_tells_of_another_workspace(pooler: URL, stemmadb_server: DatabaseServer) -> None:
-    """Every function of a workspace, called with another one's ids as in tests/test_tenant_isolation.py, answers as there."""
-    with two_workspaces(stemmadb_server) as neighbours, through(pooler, neighbours.db) as db:
-        for function in tenant_functions():
-            refuse_to_tell(dataclasses.replace(neighbours, db=db), function)
+@pytest.mark.race
+@pytest.mark.requirement("TN-009", "TN-039", "TN-040")
+async def test_a_thousand_tasks_keep_apart(pooler: URL, committed_db: Database) -> None:
+    """Of twenty workspaces, over five connections to the pooler and two of the server, with nested contexts and savepoints."""
+    with through(pooler, committed_db, connections=CONNECTIONS) as db:
+        assert await interleave(db) == []
+
+
+@pytest.fixture(scope="module")
+def neighbours(pooler: URL, stemmadb_server: DatabaseServer) -> Iterator[Neighbours]:
+    """Two full workspaces, through the pooler."""
+    with two_workspaces(stemmadb_server) as found, through(pooler, found.db) as db:
+        yield dataclasses.replace(found, db=db)
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("TN-009", "TN-035", "TN-038")
+def test_no_function_tells_of_another_workspace(neighbours: Neighbours) -> None:
+    """All of tests/test_tenant_isolation.py about functions: foreign ids read like nobody's, answers do not depend on the neighbour."""
+    for function in isolation.FUNCTIONS:
+        isolation.test_anothers_ids_read_like_nobodys(neighbours, function)
+        isolation.test_no_answer_depends_on_a_neighbour(neighbours, neighbours, function, True)
+        isolation.test_without_a_workspace_nothing_is_sent(neighbours, function)
+    isolation.test_the_calls_would_find_our_own(neighbours)
+    isolation.test_across_workspaces_every_function_refuses(neighbours)
+    for entity, kind in isolation._ENTITIES:
+        isolation.test_a_session_takes_no_object_of_another_workspace(neighbours, entity, kind)
+        isolation.test_the_kernels_functions_tell_nothing_either(neighbours, entity, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("TN-009", "TN-035", "TN-038")
+async def test_no_twin_tells_of_another_workspace(neighbours: Neighbours) -> None:
+    """The async twins, likewise."""
+    await isolation.test_anothers_ids_read_like_nobodys_to_twins(neighbours)
+    await isolation.test_without_a_workspace_no_twin_sends_anything(neighbours)
+
+
+@pytest.mark.requirement("TN-009", "TN-042")
+def test_policies_hold_behind_the_pooler(neighbours: Neighbours) -> None:
+    """Raw SQL in every table: one's own rows alone, and none put into another workspace."""
+    for table in TENANTS:
+        isolation.test_policies_hold_where_predicates_are_forgotten(neighbours, table)
+        isolation.test_no_row_is_put_into_another_workspace(neighbours, table)
 
 
 def test_units_of_work_and_savepoints_work(pooled: Database, lab: UUID) -> None:

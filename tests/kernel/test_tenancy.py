@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, delete, exists, func, insert, literal, select, text, union_all, update
 from sqlalchemy.orm import Session, aliased
+from tests.interleaved import CONNECTIONS, interleave
 
 from stemmadb import connect, tenancy, use
 from stemmadb.accounts.entities import User
@@ -19,7 +20,8 @@ from stemmadb.evaluation import definitions
 from stemmadb.evaluation.data import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
-from stemmadb.testing import count_queries, make_workspace
+from stemmadb.settings import Settings
+from stemmadb.testing import count_queries, make_workspace, run_together
 from stemmadb.workspaces.entities import Workspace
 
 CONTENT = DefinitionContent(preamble="", template="t")
@@ -386,6 +388,36 @@ async def test_interleaved_tasks_stay_in_their_workspaces(committed_db: Database
             return [row.name for row in first] == [row.name for row in second] == [f"of {number % 10}"]
 
     assert all(await asyncio.gather(*(look(number) for number in range(200))))
+
+
+@pytest.mark.slow
+@pytest.mark.race
+@pytest.mark.requirement("TN-039", "TN-040", "TN-044")
+async def test_a_thousand_interleaved_tasks(committed_db: Database) -> None:
+    """Of twenty workspaces over a pool of five, with nested contexts and savepoints: no row of another workspace."""
+    settings = Settings(workspace=None, pool_min=2, pool_max=CONNECTIONS, pool_timeout_s=120)
+    with connect(committed_db.url.render_as_string(hide_password=False), settings=settings) as db:
+        assert await interleave(db) == []
+
+
+@pytest.mark.race
+@pytest.mark.requirement("TN-031", "TN-039", "TN-040")
+def test_decorated_functions_in_threads_keep_apart(committed_db: Database) -> None:
+    """Eight threads run one function, decorated for two workspaces in turn: each call has its own, and the thread none afterwards."""
+    slugs = [f"w{number}" for number in range(2)]
+    ids = [make_workspace(committed_db, slug) for slug in slugs]
+
+    def look() -> UUID:
+        with committed_db.session() as session:
+            return tenancy.workspace_of(session)
+
+    decorated = [tenancy.workspace(slug)(look) for slug in slugs]
+
+    def work(number: int) -> list[object]:
+        seen: list[object] = [decorated[(number + turn) % 2]() == ids[(number + turn) % 2] for turn in range(20)]
+        return [*seen, tenancy.find_current_workspace()]
+
+    assert run_together(8, work) == [[True] * 20 + [None]] * 8
 
 
 # --------------------------------------------------------------------------------------------------------------- a host's engine

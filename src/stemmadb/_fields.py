@@ -242,15 +242,15 @@ def generated_field(
     sql: str,
     *,
     sa_type: TypeEngine[Any] | None = None,
-    deferred: bool = False,
+    secret: bool = False,
     init: Literal[False] = False,  # noqa: ARG001  (read by type checkers)
 ) -> Any:
     """
     Describe a column that PostgreSQL computes with every write. It cannot be given or assigned; None until the row is flushed.
 
-    ``sa_type`` and ``deferred`` are those of Field.
+    ``sa_type`` and ``secret`` are those of Field.
     """
-    return ColumnSpec(default=None, generated=sql, sa_type=sa_type, deferred=deferred)
+    return ColumnSpec(default=None, generated=sql, sa_type=sa_type, deferred=secret, secret=secret)
 
 
 # ------------------------------------------------------------------------------------------- from the note to the field

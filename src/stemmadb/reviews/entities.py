@@ -50,7 +50,8 @@ class Book(Entity, table=True):
     search_vector: Mapped[str | None] = generated_field(
         "setweight(to_tsvector('simple', coalesce(title, '')), 'A') || setweight(to_tsvector('simple', coalesce(author, '')), 'B')",
         sa_type=TSVECTOR(),
-        deferred=True,
+        # Of use to PostgreSQL alone: neither fetched nor dumped.
+        secret=True,
     )
     """The words of the title, and below them in rank those of the author; without stemming, since titles are in any language."""
 

@@ -1,0 +1,201 @@
+"""Reviews as they are shown: with book, author, counts, and what the viewer did."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, exists, func, literal_column, or_, select
+from sqlalchemy.orm import Session
+
+from stemmadb.accounts.entities import User
+from stemmadb.entity import Id, parse_id, parse_reference
+from stemmadb.errors import NotFoundError, ValidationError
+from stemmadb.paging import Page, page
+from stemmadb.query import query
+from stemmadb.reviews.data import Author, FeedItem, ReviewDetail
+from stemmadb.reviews.entities import Book, Bookmark, Like, Review
+
+log: Final = logging.getLogger("stemmadb.reviews.reviews")
+
+Sort = Literal["latest", "popular"]
+
+# In the statement's text: the partial index on like_count serves what can be seen to be published before parameters are known.
+PUBLISHED: Final[Any] = literal_column("'PUBLISHED'::stemma.review_status")
+_DRAFT: Any = literal_column("'DRAFT'::stemma.review_status")
+# A row that the session holds already takes the counts of the statement, by which it is ordered.
+_FRESH = {"populate_existing": True}
+PUBLISHED_REVIEWS: Final = select(Review).where(Review.status == PUBLISHED).execution_options(**_FRESH)
+
+_VIEWER = bindparam("viewer_id", type_=Uuid())
+_SHOWN = (
+    Book,
+    User.id,
+    User.name,
+    exists().where(Like.user_id == _VIEWER, Like.review_id == Review.id),
+    exists().where(Bookmark.user_id == _VIEWER, Bookmark.review_id == Review.id),
+)
+_BESIDE: Any = (
+    select(Review.id, *_SHOWN)
+    .join(Book, Book.id == Review.book_id)
+    .join(User, User.id == Review.user_id)
+    .where(Review.id == any_(bindparam("ids", type_=ARRAY(Uuid()))))
+)
+_DETAIL: Any = (
+    select(Review, *_SHOWN)
+    .join(Book, Book.id == Review.book_id)
+    .join(User, User.id == Review.user_id)
+    .where(
+        Review.id == bindparam("id", type_=Uuid()),
+        or_(Review.status == PUBLISHED, (Review.status == _DRAFT) & (Review.user_id == _VIEWER)),
+    )
+)
+
+
+def viewer_of(viewer_id: Id | None) -> UUID | None:
+    """
+    Return who looks, or None.
+
+    Raises:
+        ValidationError: a malformed id.
+    """
+    return None if viewer_id is None else parse_reference(viewer_id, "viewer_id")
+
+
+def items_of(session: Session, reviews: Sequence[Review], viewer: UUID | None) -> list[FeedItem]:
+    """Return what is shown beside these reviews, in their order; one statement. A review that was removed meanwhile is left out."""
+    if not reviews:
+        return []
+    values = {"ids": [review.id for review in reviews], "viewer_id": viewer}
+    beside = {row[0]: row[1:] for row in session.execute(_BESIDE, values, execution_options=_FRESH)}
+    return [_shown(FeedItem, review, beside[review.id]) for review in reviews if review.id in beside]
+
+
+def _shown(kind: Any, review: Review, beside: Sequence[Any]) -> Any:
+    book, author_id, name, liked, bookmarked = beside
+    return kind(review, book, Author(author_id, name), review.like_count, review.bookmark_count, liked, bookmarked)
+
+
+@query
+def get(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> ReviewDetail:
+    """
+    Return a review with its book, its author, and what the viewer did. One statement.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        review_id: which.
+        viewer_id: who looks; None for somebody unknown. A draft is there for its author alone.
+
+    Raises:
+        NotFoundError: no review has this id, or it is deleted, or somebody else's draft.
+        ValidationError: a malformed viewer_id; nothing was sent.
+    """
+    found = find(session, review_id, viewer_id=viewer_id)
+    if found is None:
+        log.warning("review not found", extra={"review_id": str(review_id)})
+        raise NotFoundError("Review", review_id)
+    return found
+
+
+@query
+def find(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> ReviewDetail | None:
+    """
+    As get, but None for a review that is not there for the viewer; a malformed id is no review's.
+
+    Raises:
+        ValidationError: a malformed viewer_id; nothing was sent.
+    """
+    viewer = viewer_of(viewer_id)
+    try:
+        key = parse_id(review_id, "Review")
+    except NotFoundError:
+        return None
+    log.debug("reading review", extra={"review_id": str(key)})
+    row = session.execute(_DETAIL, {"id": key, "viewer_id": viewer}, execution_options=_FRESH).one_or_none()
+    return None if row is None else _shown(ReviewDetail, row[0], row[1:])
+
+
+_ORDERS: dict[str, list[Any]] = {
+    "latest": [Review.published_at.desc(), Review.id.desc()],
+    "popular": [Review.like_count.desc(), Review.id.desc()],
+}
+
+
+@query
+def feed(
+    session: Session, *, sort: Sort = "latest", viewer_id: Id | None = None, cursor: str | None = None, limit: int = 20
+) -> Page[FeedItem]:
+    """
+    Return published reviews with their books, their authors, and what the viewer did. Two statements, however long the page.
+
+    A page is read from an index in its order, so a page deep in the feed costs what the first does (``benchmarks/feed.py``). Reviews that
+    are published or removed meanwhile make no page skip or repeat another.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        sort: ``latest``: by (published_at, id), the newest first, an order in which no reaction moves a review. ``popular``: by
+            (like_count, id), the most liked first, by the count at the moment of each page: a review whose count passes the place where the
+            reader is, is met again or no more; all others are met once.
+        viewer_id: whose likes and bookmarks the items tell; None for somebody unknown, who has none.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this feed in this order.
+        ValidationError: an unknown order, a malformed viewer_id, or a limit out of bounds; nothing was sent.
+    """
+    viewer = viewer_of(viewer_id)
+    if not isinstance(sort, str) or sort not in _ORDERS:
+        raise ValidationError(f"sort is one of {', '.join(_ORDERS)}", field="sort")
+    found = page(session, PUBLISHED_REVIEWS, order_by=_ORDERS[sort], cursor=cursor, limit=limit)
+    return Page(items_of(session, found.items, viewer), found.next_cursor, found.has_more)
+
+
+@query
+def list_for_user(
+    session: Session, user_id: Id, *, include_drafts: bool = False, cursor: str | None = None, limit: int = 50
+) -> Page[Review]:
+    """
+    Return a user's reviews, newest first, by (created_at, id). An unknown user has none; deleted reviews are never in the list.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        user_id: whose reviews.
+        include_drafts: whether drafts are in the list: for the author alone.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+        NotFoundError: a malformed user_id.
+    """
+    wanted = Review.deleted_at.is_(None) if include_drafts else Review.status == PUBLISHED
+    statement = select(Review).where(Review.user_id == parse_id(user_id, "User"), wanted).execution_options(**_FRESH)
+    return page(session, statement, order_by=[Review.created_at.desc(), Review.id.desc()], cursor=cursor, limit=limit)
+
+
+@query
+def list_for_book(session: Session, book_id: Id, *, cursor: str | None = None, limit: int = 50) -> Page[Review]:
+    """
+    Return the published reviews of a book, by (published_at, id), the newest first. An unknown book has none.
+
+    Args:
+        session: the caller's session; needs no workspace.
+        book_id: which.
+        cursor: ``next_cursor`` of the page before; None starts at the first.
+        limit: 1 to 200.
+
+    Raises:
+        InvalidCursorError: the cursor is not of this list.
+        NotFoundError: a malformed book_id.
+    """
+    statement = PUBLISHED_REVIEWS.where(Review.book_id == parse_id(book_id, "Book"))
+    return page(session, statement, order_by=_ORDERS["latest"], cursor=cursor, limit=limit)
+
+
+RATINGS: Final = (
+    select(Book.id, Review.rating, func.count(Review.rating))
+    .outerjoin(Review, (Review.book_id == Book.id) & (Review.status == PUBLISHED) & Review.rating.is_not(None))
+    .where(Book.id == bindparam("id", type_=Uuid()))
+    .group_by(Book.id, Review.rating)
+)

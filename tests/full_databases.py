@@ -52,7 +52,7 @@ def fill_accounts(session: Session, user_id: UUID, workspace_id: UUID) -> None:
     issued = api_keys.issue(session, user_id, "first", workspace_id=workspace_id)
     name = f"a{uuid4().hex}"
     values = {"user_id": user_id, "workspace_id": workspace_id, "key_id": issued.key.id, "digest": uuid4().bytes * 2, "name": name}
-    for statement in _ACCOUNTS:
+    for statement in (*_ACCOUNTS, *_REVIEWS):
         session.execute(text(statement), {**values, "permission": f"{name}:read"})
 
 
@@ -178,4 +178,10 @@ _ACCOUNTS = (
     VALUES (:user_id, :workspace_id, 'TEST', 'users', 'x')
     """,
     "INSERT INTO stemma.stemma_idempotency_keys (workspace_id, key) VALUES (:workspace_id, :name)",
+)
+_REVIEWS = (
+    "INSERT INTO stemma.books (title, author) VALUES (:name, 'Somebody')",
+    "INSERT INTO stemma.reviews (user_id, book_id, content) SELECT :user_id, id, 'Read it.' FROM stemma.books WHERE title = :name",
+    "INSERT INTO stemma.likes (user_id, review_id) SELECT user_id, id FROM stemma.reviews WHERE user_id = :user_id",
+    "INSERT INTO stemma.bookmarks (user_id, review_id) SELECT user_id, id FROM stemma.reviews WHERE user_id = :user_id",
 )

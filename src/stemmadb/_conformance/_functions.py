@@ -157,5 +157,6 @@ def _named(place: str, name: str, function: Callable[..., Any], returned: Any) -
     if name == "get" or name.startswith("get_"):
         if optional or type(None) in parts:
             yield Finding("get_with_none", "error", place, "get raises NotFoundError; find may return None")
-        elif "NotFoundError" not in (_raises_section(inspect.getdoc(function) or "") or ()):
+        # get_or_... makes what is not there.
+        elif not name.startswith("get_or_") and "NotFoundError" not in (_raises_section(inspect.getdoc(function) or "") or ()):
             yield Finding("get_without_not_found", "error", place, "its section Raises names NotFoundError")

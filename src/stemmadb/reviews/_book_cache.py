@@ -149,7 +149,7 @@ def get_or_fetch(
         session: the caller's session; needs no workspace.
         source: the catalogue.
         external_id: what it calls the book.
-        fetch: asks it. What it returns is of this source and id, whether or not it says so.
+        fetch: asks it; in the async twin a coroutine function. What it returns is of this source and id, whether or not it says so.
         max_age: for how long a row is fresh after it was fetched, by the clock of the database.
 
     Raises:

@@ -49,20 +49,6 @@ async def get_or_fetch(
     *,
     max_age: timedelta = timedelta(days=30),
 ) -> Book:
-    """
-    Return a book of an external catalogue, as stemmadb.reviews.books.get_or_fetch does; ``fetch`` is awaited.
-
-    Args:
-        session: the caller's session; needs no workspace.
-        source: the catalogue.
-        external_id: what it calls the book.
-        fetch: asks it. What it returns is of this source and id, whether or not it says so.
-        max_age: for how long a row is fresh after it was fetched, by the clock of the database.
-
-    Raises:
-        ConflictError: as upsert.
-        ValidationError: an unknown source, or ``fetch`` returned a book of another source or id and there is no old row.
-    """
     with translated():
         key = BookKey(source, external_id)
         if await session.run_sync(key.is_fresh, max_age) and (book := await session.run_sync(key.find)) is not None:
@@ -74,3 +60,6 @@ async def get_or_fetch(
                 raise
             return stale
         return await upsert(session, data)
+
+
+get_or_fetch.__doc__ = _sync.get_or_fetch.__doc__

@@ -63,3 +63,4 @@ async def get_or_fetch(
 
 
 get_or_fetch.__doc__ = _sync.get_or_fetch.__doc__
+get_or_fetch.__stemma_twin__ = _sync.get_or_fetch  # type: ignore[attr-defined]

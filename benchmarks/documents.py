@@ -31,7 +31,7 @@ HAS_ORJSON = importlib.util.find_spec("orjson") is not None
 
 DOCUMENTS = 50
 """Documents in one call."""
-SIZES = {"2 kB": 3, "20 kB": 32}
+SIZES = {"2 kB": 4, "20 kB": 56}
 """How many dimensions with three levels make a document of such a size."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from benchmarks.__main__ import JOBS
 from benchmarks.datasets import Dataset, make_dataset
-from benchmarks.harness import FLOOR, ONCE, OURS, PEERS, Measurement, counted_round_trips, measure
+from benchmarks.harness import FLOOR, ONCE, OURS, PEERS, PYRMUTE, Measurement, counted_round_trips, measure
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import tables
 
@@ -74,3 +74,25 @@ def test_marks_compare_within_a_round() -> None:
     assert (ahead.value, ahead.reached) == (0.5, True)
     assert p95.text.endswith("p95 in ms")
     assert str(Mark("a", 3.0, 2.5)) == "FAIL  a: 3.00 (at most 2.5)"
+
+
+@pytest.mark.offline
+def test_marks_of_documents_are_for_each_document() -> None:
+    """What reading adds is told in microseconds for one document; a step may add more; whoever migrates documents too is no faster."""
+
+    def measured(case: str, contender: str, *rounds: float) -> Measurement:
+        ratio = rounds[0] / 1000
+        return Measurement("documents", case, 1000, contender, None, rounds_us=list(rounds), ratio=ratio)
+
+    found = []
+    for case in ("current, 2 kB, decoded", "one version old, 2 kB, decoded", "current, 2 kB, JSON text"):
+        found += [measured(case, "by pydantic", 1000, 1000), measured(case, OURS, 1100, 1100), measured(case, PYRMUTE, 1000, 1000)]
+    marks = {mark.text: (round(mark.value, 3), mark.reached) for mark in marks_of(found)}
+    assert marks == {
+        "documents: current, 2 kB, decoded, us more for each than by pydantic": (2.0, False),
+        "documents: current, 2 kB, decoded, time to that of pyrmute": (1.1, False),
+        "documents: one version old, 2 kB, decoded, us more for each than by pydantic": (2.0, True),
+        "documents: one version old, 2 kB, decoded, time to that of pyrmute": (1.1, False),
+        "documents: current, 2 kB, JSON text, times by pydantic": (1.1, True),
+        "documents: current, 2 kB, JSON text, time to that of pyrmute": (1.1, False),
+    }

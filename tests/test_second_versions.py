@@ -7,15 +7,17 @@ The rows are stored by SQL, as releases that knew version 1 wrote them.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import Field
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, undefer
 from tests.evaluation.run_setups import make_definition, make_run
-from tests.golden.shapes import read_examples
+from tests.golden.fingerprints import fingerprint
+from tests.golden.shapes import read_examples, read_lock
 
 from stemmadb import errors
 from stemmadb.accounts import users
@@ -27,7 +29,7 @@ from stemmadb.documents._canonical import canonical
 from stemmadb.documents.search import search_differences, search_equals, search_expression, search_keys
 from stemmadb.evaluation import definitions, runs, transcripts
 from stemmadb.evaluation.data import DefinitionUpdate, TranscriptCreate
-from stemmadb.evaluation.documents import DecisionSource, DefinitionContent, RunProgress, TranscriptContent, TranscriptMetrics
+from stemmadb.evaluation.documents import DecisionSource, DefinitionContent, Dimension, RunProgress, TranscriptContent, TranscriptMetrics
 from stemmadb.evaluation.entities import Definition, Run, Transcript
 from stemmadb.evaluation.vocabularies import AnnotatorKind
 from stemmadb.workspaces.entities import Workspace
@@ -262,6 +264,68 @@ def writes_1(request: pytest.FixtureRequest) -> Iterator[None]:
     set_write_version(document, 1)
     yield
     set_write_version(document, None)
+
+
+class ContentBefore(Document, version=1):
+    """DefinitionContent as version 1 was released; the lock says that it is."""
+
+    preamble: str
+    template: str
+    dimensions: tuple[Dimension, ...] = ()
+    matching_rules: str | None = None
+
+
+class ProgressBefore(Document, version=1):
+    total: int = Field(default=0, ge=0)
+    completed: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+
+
+class MetricsBefore(Document, version=1):
+    values: Mapping[str, float] = Field(default_factory=dict)
+    decision: str | None = None
+    decision_source: str | None = None
+
+
+class ProfileBefore(Document, version=1):
+    subject: str | None = None
+    name: str | None = None
+    picture: str | None = None
+    raw: Mapping[str, Any] = Field(default_factory=dict)
+
+
+BEFORE: dict[type[Document], type[Document]] = {
+    DefinitionContent: ContentBefore,
+    RunProgress: ProgressBefore,
+    TranscriptMetrics: MetricsBefore,
+    OAuthProfile: ProfileBefore,
+}
+CHANGED_BEFORE: dict[type[Document], tuple[dict[str, Any], dict[str, Any]]] = {
+    DefinitionContent: ({"matching_rules": "any"}, {"matching_rules": ("any",)}),
+    RunProgress: ({"total": 10**30}, {"total": 10**30}),
+    TranscriptMetrics: ({"decision_source": "other"}, {"decision_source": DecisionSource(name="other")}),
+    OAuthProfile: ({"picture": "https://example.test/b.png"}, {"picture_url": "https://example.test/b.png"}),
+}
+"""What the release before changes, and what this one reads then."""
+
+
+@pytest.mark.offline
+@pytest.mark.requirement("VR-017", "VR-020")
+@each_document
+def test_the_release_before_reads_and_changes_what_is_written_for_it(document: type[Document]) -> None:
+    """Every document that was ever stored, written at version 1: nothing is lost on the way, and its changes count."""
+    before = BEFORE[document]
+    assert fingerprint(before) == read_lock()[document.__name__, 1, "schema"]
+    theirs, ours = CHANGED_BEFORE[document]
+    for version in range(3):
+        for example in read_examples(document.__name__, version):
+            read = document.load(example.stored)
+            written = dump_json(read, 1)
+            assert document.load(written) == read
+            kept = before.load(written)
+            assert document.load(kept.dump()) == read
+            changed = document.load(kept.replace(**theirs).dump())
+            assert changed == read.replace(**ours)
 
 
 RELEASED_1 = {

@@ -71,10 +71,10 @@ def test_a_new_run_is_pending_and_freezes_its_definition(session: Session, caplo
 
 @pytest.mark.requirement("VR-054")
 def test_progress_is_stored_with_its_version(session: Session) -> None:
-    """What is stored for a new run says that it is version 1, also when the database fills it in."""
+    """What is stored for a new run says its version; what the database fills in is version 1."""
     run = make_run(session, scenario_count=0, started=False)
     stored = text("SELECT progress->>'schema_version' FROM stemma.runs WHERE id = :id")
-    assert session.execute(stored, {"id": run.id}).scalar() == "1"
+    assert session.execute(stored, {"id": run.id}).scalar() == "2"
     raw = text(
         'INSERT INTO stemma.runs (definition_id, config) VALUES (:definition_id, \'{"schema_version": 1, "models": []}\') RETURNING id'
     )

@@ -70,8 +70,8 @@ def rotate(
 
     Each batch is a transaction of its own, and what has the newest key is passed over: it may be killed at any point, run again, and run
     several times at once. Rows that somebody holds are passed over, and tried again at the end. A row that changed meanwhile keeps its
-    change. What no key of the ring opens stays as it is, and is counted. ``updated_at`` and ``version`` do not move. Takes all workspaces,
-    as stemma_maintenance, and leaves a record in audit_logs.
+    change. What no key of the ring opens stays as it is, and is counted. ``updated_at`` and ``version`` do not move. Where a table belongs
+    to workspaces it takes all of them, as stemma_maintenance, and leaves a record in audit_logs.
 
     Args:
         db: where.

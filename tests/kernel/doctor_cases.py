@@ -37,7 +37,7 @@ LOGINS = [
         "GRANT stemma_maintenance TO stemma_app WITH INHERIT TRUE",
         undo=("GRANT stemma_maintenance TO stemma_app WITH INHERIT FALSE",),
     ),
-    case("owns_tables", "stemma_owner", login="stemma_owner", also="not_checked"),
+    case("owns_tables", "stemma_owner", login="stemma_owner"),
     case("may_become_owner", "stemma_app", "GRANT stemma_owner TO stemma_app", undo=("REVOKE stemma_owner FROM stemma_app",)),
     case(
         "lacks_privileges",

@@ -19,13 +19,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.kernel.doctor_cases import CASES, Case
 from tests.migrations.places import Place, Revisions
 from tests.test_cli import call
 
 from stemmadb import _heads, connect, documents, embedded, migrations, use
+from stemmadb._doctor import _rows
 from stemmadb._doctor._addresses import AddressFacts, judge_addresses
 from stemmadb._doctor._kinds import all_kinds
 from stemmadb._doctor._logins import judge_login, read_login
@@ -252,6 +253,20 @@ def test_another_collation(place: Place) -> None:
     if place.ask("SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database()") == [None]:
         pytest.skip("the collations of this server have no versions")
     assert codes(look(place)) == {"collation_changed"}
+
+
+@pytest.mark.fault
+def test_a_table_that_is_locked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that gets no answer in time is told as such, and the others are answered: it waits for nobody."""
+    monkeypatch.setattr(_rows, "_PATIENCE", text("SELECT set_config('lock_timeout', '20ms', true)"))
+    place.do(f"ALTER DATABASE {place.name} SET enable_indexscan = off")
+    with place.connect("postgres") as other, other.transaction():
+        other.execute("LOCK TABLE stemma.definitions IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        report = look(place)
+        assert time.monotonic() - began < 30
+    assert codes(report) == {"not_checked", "planner_method_off"}
+    assert {finding.object for finding in report.findings if finding.code == "not_checked"} >= {"tables", "definitions.content"}
 
 
 # ---------------------------------------------------------------------------------------------------------------- addresses

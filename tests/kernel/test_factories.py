@@ -6,23 +6,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, Any, ClassVar
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import AfterValidator
-from sqlalchemy import CheckConstraint, UniqueConstraint, inspect, select, text
+from sqlalchemy import inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, undefer
 
 from stemmadb import infra
 from stemmadb.accounts.entities import ApiKey, AuditLog, MfaSettings, User, UserSession, UserStatus
-from stemmadb.accounts.factories import UserFactory
 from stemmadb.database import Database
-from stemmadb.documents import Document
-from stemmadb.entity import Entity, Field, Mapped, NotBlank, document_field
+from stemmadb.entity import Entity
 from stemmadb.errors import (
-    ConfigurationError,
     ConflictError,
     ReferenceNotFoundError,
     ValidationError,
@@ -32,7 +28,7 @@ from stemmadb.evaluation import definitions, runs, scenarios
 from stemmadb.evaluation.entities import Definition, Run, RunComparison, RunSlot, RunStatus, Scenario, Score, SlotStatus, Transcript
 from stemmadb.packs import packs
 from stemmadb.testing import assert_max_queries, count_queries
-from stemmadb.testing.factories import EntityFactory, PostGenerated, Use, factory_of, seed
+from stemmadb.testing.factories import factory_of, seed
 from stemmadb.workspaces.entities import ApprovalItem, ApprovalStatus, Workspace, WorkspaceMember
 
 ENTITIES = [*(entity for pack in packs() for entity in pack.entities), infra.SeedHistory, infra.IdempotencyKey]
@@ -299,101 +295,8 @@ def test_without_the_extra_the_message_names_it() -> None:
 # ------------------------------------------------------------------------------------------------------- an application's own
 
 
-def _even(value: int) -> int:
-    if value % 2:
-        raise ValueError("is odd")
-    return value
-
-
-def _palindrome(value: str) -> str:
-    if not value or value != value[::-1]:
-        raise ValueError("is no palindrome")
-    return value
-
-
-class FactoryNoteBody(Document, version=1):
-    """The document of an application."""
-
-    lines: tuple[str, ...]
-    stars: float | None = None
-
-
-@FactoryNoteBody.upcast(0)
-def _body_0(raw: dict[str, Any]) -> dict[str, Any]:
-    return raw
-
-
-class FactoryNote(Entity, table=True):
-    """A table of an application that has no rules of its own."""
-
-    __tablename__ = "factory_notes"
-    __table_args__: ClassVar[tuple[Any, ...]] = (
-        UniqueConstraint("owner_id", "title"),
-        CheckConstraint("closed_by IS NULL OR closed", name="closed"),
-    )
-
-    owner_id: Mapped[UUID] = Field(foreign_key="users.id", ondelete="CASCADE")
-    title: Mapped[NotBlank] = Field(max_length=40)
-    places: Mapped[Annotated[int, AfterValidator(_even)]] = Field(ge=10, le=20)
-    body: Mapped[FactoryNoteBody] = document_field(FactoryNoteBody)
-    closed: Mapped[bool] = Field(default=False)
-    closed_by: Mapped[str | None] = Field(default=None)
-    mirror: Mapped[Annotated[str, AfterValidator(_palindrome)] | None] = Field(default=None)
-
-
-def _answer(value: int) -> int:
-    if value != 424_242:
-        raise ValueError("is not the answer")
-    return value
-
-
-class FactoryRiddle(Entity, table=True):
-    """A column that nobody can guess."""
-
-    __tablename__ = "factory_riddles"
-
-    answer: Mapped[Annotated[int, AfterValidator(_answer)]]
-
-
-class FactoryNoteFactory(EntityFactory[FactoryNote]):
-    """What an application writes."""
-
-    title = Use(lambda: "a title")
-    mirror = "abba"
-    closed_by = PostGenerated(lambda _, values: "Ada" if values.get("closed") else None)
-
-
-@pytest.fixture
-def notes(session: Session) -> Session:
-    """A session in whose transaction the table of the application is."""
-    session.execute(text("SET LOCAL ROLE stemma_owner"))
-    FactoryNote.__table__.create(session.connection())
-    return session
-
-
-@pytest.mark.offline
-def test_an_entity_of_an_application_has_a_factory_at_once() -> None:
-    """Made from its columns: validators are asked, what CHECKs tie together keeps its default."""
-    with pytest.raises(ConfigurationError, match=r"FactoryRiddle\.answer"):
-        factory_of(FactoryRiddle).build()
-    note = factory_of(FactoryNote).build(mirror=None)
-    assert (note.closed, note.closed_by) == (False, None)
-    assert note.places in range(10, 21, 2)
-    assert note.title.strip()
-    assert factory_of(FactoryNote) is factory_of(FactoryNote)
-
-
-@pytest.mark.offline
-def test_an_application_derives_its_own() -> None:
-    """Columns are declared as polyfactory has them; theirs is the default when it says so, until another one says so."""
-    note = FactoryNoteFactory.build(closed=True)
-    assert (note.title, note.mirror, note.closed_by) == ("a title", "abba", "Ada")
-    assert factory_of(FactoryNote) is not FactoryNoteFactory
-
-    class AdminFactory(UserFactory):
-        name = "Admin"
-
-    assert AdminFactory.build().name == "Admin"
-    assert factory_of(User) is UserFactory
-    own = type("Own", (FactoryNoteFactory,), {"__set_as_default_factory_for_type__": True})
-    assert factory_of(FactoryNote) is own
+def test_an_application_has_factories_for_its_own() -> None:
+    """In a process of its own, since the entities of an application stay in the library's registry."""
+    program = Path(__file__).with_name("application_factories.py")
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(program)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -11,4 +11,5 @@ PACK = Pack(
     branch="reviews",
     requires=("accounts",),
     entities=(entities.Book, entities.Review, entities.Like, entities.Bookmark),
+    factories="stemmadb.reviews.factories:FACTORIES",
 )

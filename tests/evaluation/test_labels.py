@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.evaluation.version_trees import make
 
+from stemmadb.accounts import audit
 from stemmadb.database import Database
 from stemmadb.errors import (
     ConflictError,
@@ -129,6 +130,22 @@ def test_protection_comes_and_goes(session: Session) -> None:
     for name in ("missing", "a b"):
         with pytest.raises(NotFoundError):
             definitions.protect_label(session, name)
+
+
+@pytest.mark.requirement("AD-001")
+def test_the_history_of_a_label(session: Session) -> None:
+    """Every move, change of protection and end of it is in the audit trail, with where it was and is."""
+    first, second = make(session), make(session)
+    definitions.set_label(session, "production", first.id)
+    definitions.move_label(session, "production", second.id)
+    definitions.protect_label(session, "production")
+    definitions.delete_label(session, "production", force=True)
+    records = audit.history(session, "definition_labels", "production").items
+    assert [record.action for record in records] == ["DELETE", "UPDATE", "UPDATE", "CREATE"]
+    moved = records[2]
+    assert moved.before is not None
+    assert moved.after is not None
+    assert (moved.before.data["definition_id"], moved.after.data["definition_id"]) == (str(first.id), str(second.id))
 
 
 def test_delete(session: Session) -> None:

@@ -14,7 +14,7 @@ from benchmarks.harness import OURS, Case, Effort, Measurement, measure
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import as_json, environment, heading, tables
 
-JOBS = ("read", "insert", "update", "ancestry", "page", "outcomes", "documents", "tenancy", "pool")
+JOBS = ("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "pool")
 
 # For these the size of the tables is no matter.
 _SIZELESS = ("documents", "pool")

@@ -32,7 +32,8 @@ OURS = "stemmadb"
 SQLMODEL = "SQLModel"
 ALCHEMY = "advanced-alchemy"
 PYRMUTE = "pyrmute"
-PEERS = (SQLMODEL, ALCHEMY)
+DJANGO = "Django"
+PEERS = (SQLMODEL, ALCHEMY, DJANGO)
 
 
 @dataclass(frozen=True)

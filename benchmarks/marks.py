@@ -14,6 +14,8 @@ _ANCESTORS = 2.5
 """Ten levels of ancestors in an open session, in times of raw psycopg."""
 _GROWTH = 1.5
 """From the smallest to the largest table."""
+_DEPTH = 2.0
+"""Page 10,000 of the feed, in times of its first page."""
 _ADDED_US = 1.0
 """A current document that is decoded already, over ``model_validate``."""
 _STEP_US = 2.0
@@ -26,11 +28,14 @@ _STEADY = (
     ("ancestry", "ancestors, 10 levels, open session"),
     ("page", "the first page of 50"),
     ("page", "the page in the middle"),
+    ("feed", "the first page of 20"),
+    ("feed", "page 10,000"),
 )
 # What users were promised in milliseconds, 95 of 100 times: (job, the start of the case, the sizes that count, the limit).
 _WITHIN_MS = (
     ("read", "by key, open session", None, 10.0),
     ("page", "", None, 100.0),
+    ("feed", "", None, 100.0),
     ("ancestry", "ancestors, 10 levels", 1_000, 100.0),
     ("ancestry", "what is below a root", 1_000, 100.0),
     ("ancestry", "nested tree", 1_000, 100.0),
@@ -56,7 +61,14 @@ class Mark:
 
 def marks_of(measurements: Sequence[Measurement]) -> list[Mark]:
     """Return the marks that these measurements say something about."""
-    return [*_ahead(measurements), *_floors(measurements), *_documents(measurements), *_growth(measurements), *_times(measurements)]
+    return [
+        *_ahead(measurements),
+        *_floors(measurements),
+        *_documents(measurements),
+        *_growth(measurements),
+        *_depth(measurements),
+        *_times(measurements),
+    ]
 
 
 def _ahead(measurements: Sequence[Measurement]) -> Iterator[Mark]:
@@ -110,6 +122,17 @@ def _growth(measurements: Iterable[Measurement]) -> Iterator[Mark]:
             small, large = found[0], found[-1]
             ratio = paired(large.rounds_us, small.rounds_us)
             yield Mark(f"{job}: {case}, {large.rows:,} rows, times the same at {small.rows:,}", ratio, _GROWTH)
+
+
+def _depth(measurements: Iterable[Measurement]) -> Iterator[Mark]:
+    ours = [one for one in measurements if one.contender == OURS and one.job == "feed"]
+    first = {one.rows: one for one in ours if one.case.startswith("the first page")}
+    for one in ours:
+        if one is not first[one.rows]:
+            shallow = first[one.rows]
+            # Measured one after the other, so it is the medians that are compared.
+            ratio = statistics.median(one.rounds_us) / statistics.median(shallow.rounds_us)
+            yield Mark(f"feed: {one.case}, {one.rows:,} rows, times the first page", ratio, _DEPTH)
 
 
 def _times(measurements: Iterable[Measurement]) -> Iterator[Mark]:

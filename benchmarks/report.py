@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.harness import Effort, Measurement
 from benchmarks.marks import Mark
 
-_PACKAGES = ("stemmadb", "psycopg", "SQLAlchemy", "sqlmodel", "advanced-alchemy", "pydantic", "pyrmute", "orjson")
+_PACKAGES = ("stemmadb", "psycopg", "SQLAlchemy", "sqlmodel", "advanced-alchemy", "Django", "pydantic", "pyrmute", "orjson")
 
 
 def environment(server_version: str, effort: Effort) -> dict[str, Any]:

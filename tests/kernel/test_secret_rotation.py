@@ -137,6 +137,19 @@ def test_no_row_looks_changed(committed_db: Database, owner: Engine, monkeypatch
     assert sorted(opened(owner).values()) == sorted(secret_of(number) for number in range(7))
 
 
+def test_the_audit_trail_holds_no_ciphertext(committed_db: Database, owner: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a secret was encrypted anew is on record, row by row, and neither the text of before nor that of after is."""
+    make_people(owner, 2)
+    before = stored(owner)
+    monkeypatch.setenv("STEMMADB_SECRET_KEYS", f"{NEW},{OLD}")
+    secrets.rotate(committed_db, TOTP)
+    with committed_db.all_workspaces(reason="test") as session:
+        trail = [str(row) for row in session.execute(text("SELECT entity, action, before, after FROM stemma.audit_logs"))]
+    assert sum("two_factor_secret" in row and "'UPDATE'" in row for row in trail) >= 2
+    for value in (*before.values(), *stored(owner).values()):
+        assert value not in "".join(trail)
+
+
 # ------------------------------------------------------------------------------------------------------------ what stays
 
 

@@ -7,15 +7,18 @@ The rows are stored by SQL, as releases that knew version 1 wrote them.
 import dataclasses
 import hashlib
 import json
+import os
+import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, undefer
 from tests.evaluation.run_setups import make_definition, make_run
+from tests.golden.examples import examples
 from tests.golden.fingerprints import fingerprint
 from tests.golden.shapes import read_examples, read_lock
 
@@ -33,6 +36,9 @@ from stemmadb.evaluation.documents import DecisionSource, DefinitionContent, Dim
 from stemmadb.evaluation.entities import Definition, Run, Transcript
 from stemmadb.evaluation.vocabularies import AnnotatorKind
 from stemmadb.workspaces.entities import Workspace
+
+STEPPED = int(os.environ.get("STEMMADB_TEST_STEPPED", "300"))
+"""How many documents each step is given."""
 
 TABLES: dict[type[Document], tuple[Any, str]] = {
     DefinitionContent: (Definition, "content"),
@@ -280,6 +286,12 @@ class ProgressBefore(Document, version=1):
     completed: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _at_most_total(self) -> Self:
+        if self.completed + self.failed > self.total:
+            raise ValueError("completed and failed are together more than total")
+        return self
+
 
 class MetricsBefore(Document, version=1):
     values: Mapping[str, float] = Field(default_factory=dict)
@@ -326,6 +338,39 @@ def test_the_release_before_reads_and_changes_what_is_written_for_it(document: t
             assert document.load(kept.dump()) == read
             changed = document.load(kept.replace(**theirs).dump())
             assert changed == read.replace(**ours)
+
+
+_ODD: list[Any] = [None, True, 0, 7, -1, 2.5, 10**30, "", "first-word", [], ["a", 1], ["a", "b"], {}, {"name": "x"}, {"name": None}]
+_ASIDE = ["all_matching_rules", "whole_decision_source", "skipped"]
+
+
+@pytest.mark.offline
+@pytest.mark.property
+@pytest.mark.requirement("VR-018")
+@each_document
+def test_steps_take_whatever_their_version_allows(document: type[Document]) -> None:
+    """
+    Of hundreds of documents of version 1 none fails a step; none is changed by it, and two runs agree.
+
+    The release before may have stored anything under the keys where a step down puts things aside.
+    """
+    step, down = document._steps[1], document._steps_down[2]
+    chance = random.Random(document.__name__)
+    made = examples(BEFORE[document], STEPPED)
+    assert len(made) > STEPPED // 2
+    for number, raw in enumerate(made):
+        given = {**raw, chance.choice(_ASIDE): chance.choice(_ODD)} if number % 2 else raw
+        before = json.dumps(given)
+        stepped = step(given)
+        assert json.dumps(given) == before
+        assert json.dumps(step(given)) == json.dumps(stepped)
+        loaded = document.load(given)
+        assert loaded.dump() == document.load({**stepped, "schema_version": 2}).dump()
+        newest = loaded.dump()
+        kept = json.dumps(newest)
+        assert json.dumps(down(newest)) == json.dumps(down(newest))
+        assert json.dumps(newest) == kept
+        assert document.load(dump_json(loaded, 1)) == loaded
 
 
 RELEASED_1 = {

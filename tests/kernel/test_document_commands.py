@@ -114,7 +114,7 @@ def _written_at_0() -> Iterator[None]:
 @pytest.mark.usefixtures("_written_at_0")
 def test_status_says_what_is_written(run: Run) -> None:
     """Where an older version is written."""
-    assert "TranscriptMetrics 1, written at 0" in run("status", STEMMADB_WRITE_VERSIONS="TranscriptMetrics:0").stdout
+    assert "TranscriptMetrics 2, written at 1" in run("status", STEMMADB_WRITE_VERSIONS="TranscriptMetrics:1").stdout
 
 
 @pytest.mark.offline

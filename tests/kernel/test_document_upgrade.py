@@ -108,7 +108,7 @@ def test_a_census_is_over_all_workspaces(committed_db: Database, owner: Engine) 
     found = {row.column: row for row in documents.census(committed_db)}
     assert len(found) == 21
     assert list(found)[:2] == ["oauth_accounts.profile", "security_events.payload"]
-    assert (found["transcripts.metrics"].versions, found["transcripts.metrics"].old) == ({0: 6, 1: 3}, 6)
+    assert (found["transcripts.metrics"].versions, found["transcripts.metrics"].old) == ({0: 6, 1: 3}, 9)
     assert found["workspaces.settings"].versions == {1: 3}
     with owner.connect() as connection:
         reasons = (
@@ -376,12 +376,12 @@ def test_an_upgrade_is_over_all_workspaces(committed_db: Database, owner: Engine
     workspaces = [make_workspace(committed_db) for _ in range(3)]
     store_metrics(committed_db, owner, workspaces)
     report = documents.upgrade(committed_db, "transcripts.metrics", batch=2)
-    assert (report.upgraded, report.left) == (6, 0)
+    assert (report.upgraded, report.left) == (9, 0)
     with committed_db.all_workspaces(reason="test") as session:
         found = session.execute(text("SELECT workspace_id, metrics, updated_at FROM stemma.transcripts ORDER BY id")).all()
         reasons = session.scalars(text("SELECT after -> 'data' ->> 'reason' FROM stemma.audit_logs WHERE entity_id = '*'")).all()
     assert {row.workspace_id for row in found} == set(workspaces)
-    assert {row.metrics["schema_version"] for row in found} == {1}
+    assert {row.metrics["schema_version"] for row in found} == {2}
     assert sorted(row.metrics.get("x", 0) for row in found) == [0] * 6 + [1] * 3
     assert {row.updated_at.year for row in found} == {2001}
     assert sorted(reasons) == ["documents.upgrade transcripts.metrics", "test"]

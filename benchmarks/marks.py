@@ -12,6 +12,10 @@ _COPY_SHARE = 2.0
 """Recording outcomes is at least half as fast as COPY."""
 _ANCESTORS = 2.5
 """Ten levels of ancestors in an open session, in times of raw psycopg."""
+_WORKSPACE = 1.15
+"""Reading by key in a workspace, in times of the same without."""
+_VERIFICATION_US = 200.0
+"""Five thousand keys a second in one process."""
 _GROWTH = 1.5
 """From the smallest to the largest table."""
 _DEPTH = 2.0
@@ -64,6 +68,7 @@ def marks_of(measurements: Sequence[Measurement]) -> list[Mark]:
     return [
         *_ahead(measurements),
         *_floors(measurements),
+        *_security(measurements),
         *_documents(measurements),
         *_growth(measurements),
         *_depth(measurements),
@@ -112,6 +117,16 @@ def _documents(measurements: Sequence[Measurement]) -> Iterator[Mark]:
         for peer in others:
             if peer.contender == PYRMUTE:
                 yield Mark(f"documents: {case}, time to that of {PYRMUTE}", paired(ours.rounds_us, peer.rounds_us), 1.0)
+
+
+def _security(measurements: Iterable[Measurement]) -> Iterator[Mark]:
+    for one in measurements:
+        if one.contender != OURS:
+            continue
+        if (one.job, one.case) == ("tenancy", "reading by key with the library"):
+            yield Mark(f"tenancy: {one.case}, {one.rows:,} rows, times without a workspace", one.ratio, _WORKSPACE)
+        if (one.job, one.case) == ("credentials", "verifying an API key"):
+            yield Mark(f"credentials: {one.case}, microseconds", one.wall_us, _VERIFICATION_US)
 
 
 def _growth(measurements: Iterable[Measurement]) -> Iterator[Mark]:

@@ -3,7 +3,8 @@ What workspaces cost, with and without: the policy of row-level security, the se
 
 Everybody reads one definition by its key. For the policy and the setting these are contenders on psycopg; the floor has a role that no
 policy holds. ``naive`` is what people write who set the workspace by hand: BEGIN, SET LOCAL, SELECT and COMMIT, one after the other. For
-the condition it is one ORM statement, in a session across all workspaces, to which none is added, and in a session in a workspace.
+the condition it is one ORM statement, in a session across all workspaces, to which none is added, and in a session in a workspace. The last
+case is the whole of it: a function of the library in a workspace, beside the same statement by the same means under no policy.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from sqlalchemy import bindparam, select
 
 from benchmarks.datasets import Connection, Dataset
 from benchmarks.harness import OURS, Call, Case, Contender
+from stemmadb.evaluation import definitions
 from stemmadb.evaluation.entities import Definition
+from stemmadb.query import sql
 
 JOB = "tenancy"
 
 _READ = b"SELECT id, name, depth, message, version, created_at FROM stemma.definitions WHERE workspace_id = %s AND id = %s"
+_UNGUARDED = sql(
+    Definition, "SELECT {columns} FROM stemma.definitions WHERE definitions.workspace_id = :workspace_id AND definitions.id = :id"
+)
 _SELECT = select(Definition).where(Definition.id == bindparam("id"))
 
 
 def cases(dataset: Dataset) -> list[Case]:
-    """The policy and the setting; the condition."""
+    """All of it; the policy and the setting; the condition."""
     free, held = dataset.connect(dataset.db.url), dataset.connect(dataset.db.url)
     free.execute("SET ROLE stemma_maintenance")
     kept = dataset.connect(dataset.db.url)
@@ -41,7 +47,12 @@ def cases(dataset: Dataset) -> list[Case]:
         Contender("no condition", lambda: _orm_everywhere(dataset)),
         Contender(OURS, lambda: _orm(dataset)),
     ]
+    reading = [
+        Contender("no workspace, no policy", lambda: _unguarded(dataset)),
+        Contender(OURS, lambda: _guarded(dataset)),
+    ]
     return [
+        Case(JOB, "reading by key with the library", dataset.rows, reading, outcome=lambda found: found.id),
         Case(JOB, "policy and setting", dataset.rows, policy, outcome=lambda row: row[0]),
         Case(JOB, "condition on an ORM statement", dataset.rows, condition, outcome=lambda found: found.id),
     ]
@@ -84,3 +95,15 @@ def _orm_everywhere(dataset: Dataset) -> Iterator[Call]:
 def _orm(dataset: Dataset) -> Iterator[Call]:
     with dataset.db.session() as session:
         yield lambda number: session.scalars(_SELECT, {"id": _key(dataset, number)}).one()
+
+
+@contextlib.contextmanager
+def _unguarded(dataset: Dataset) -> Iterator[Call]:
+    with dataset.db.all_workspaces(reason="benchmark") as session:
+        yield lambda number: _UNGUARDED.write(session, workspace_id=dataset.workspace_id, id=_key(dataset, number))
+
+
+@contextlib.contextmanager
+def _guarded(dataset: Dataset) -> Iterator[Call]:
+    with dataset.db.session() as session:
+        yield lambda number: definitions.get(session, _key(dataset, number))

@@ -83,6 +83,24 @@ def test_mistyped_tokens_are_refused_offline() -> None:
         assert not api_keys.looks_like_token("stm_k_live_" + "".join(generator.choices(alphabet, k=62)))
 
 
+@pytest.mark.slow
+@pytest.mark.offline
+@pytest.mark.property
+@pytest.mark.timeout(600)
+@pytest.mark.requirement("AD-023")
+@pytest.mark.parametrize("seed", range(4))
+def test_ten_million_random_strings_are_no_tokens(seed: int) -> None:
+    """Two and a half million in each of four tests, all of the right form: the checksum refuses every one of them."""
+    generator = random.Random(seed)
+    letters = bytes((string.digits + string.ascii_letters).encode()[byte % 62] for byte in range(256))
+    accepted = 0
+    for _ in range(50):
+        text_ = generator.randbytes(50_000 * 61).translate(letters).decode()
+        for start in range(0, len(text_), 61):
+            accepted += api_keys.looks_like_token(f"stm_k_live_{text_[start : start + 12]}_{text_[start + 12 : start + 61]}")
+    assert accepted == 0
+
+
 @pytest.mark.requirement("AD-023")
 def test_garbage_sends_nothing(session: Session) -> None:
     """A string that is no token is refused without a statement."""

@@ -128,15 +128,17 @@ def test_migrate(run: Run) -> None:
     assert run("users", "list", "--json").stdout.strip() == "[]"
 
 
-@pytest.mark.requirement("EC-149", "EC-150")
+@pytest.mark.requirement("EC-149", "EC-150", "EC-151", "PF-078", "RF-064")
 def test_seed_and_tree(run: Run) -> None:
-    """Seeds by profile, their status, and a tree drawn."""
+    """Seeds by profile, their status, and a tree drawn. The profile of suites is not offered."""
     seeded = run("seed", "run", "--profile", "dev")
     assert "evaluation.family" in seeded.stdout
     assert "no password" in seeded.stderr
     assert "unchanged" in run("seed", "run", "--profile", "dev").stdout
     assert "applied" in run("seed", "status", "--profile", "dev").stdout
     assert run("seed", "run", "--profile", "nonsense").returncode == 1
+    assert run("seed", "run", "--profile", "test").returncode == 1
+    assert {row["profile"] for row in json.loads(run("seed", "status", "--json").stdout)} == {"dev", "qa", "prod", "demo"}
 
 
 def test_users_keys_workspaces_members(run: Run) -> None:

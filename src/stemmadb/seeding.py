@@ -40,7 +40,7 @@ class Seed:
         data: what ``apply`` is given, JSON values only; its checksum tells whether the module changed since it was applied.
         apply: writes the data by upserts, and returns how many rows of each table it inserted.
         workspace: the slug of the workspace that its session is in; None for global tables.
-        check: refuses malformed data before anything is written; raises ValidationError.
+        check: refuses malformed data before anything is written; raises ValidationError, whose ``field`` says which row it is.
     """
 
     name: str
@@ -89,15 +89,14 @@ def run(db: Database, profile: str) -> SeedReport:
         profile: one of ``PROFILES``.
 
     Raises:
-        SeedError: a module failed; nothing of it was stored, the modules before it stay.
+        SeedError: a module failed, or its data are malformed; nothing of it was stored, the modules before it stay.
         ValidationError: there is no such profile.
     """
     wanted = _profile(profile)
     applied: dict[str, dict[str, int]] = {}
     unchanged: list[str] = []
     for seed in _seeds(wanted):
-        if seed.check is not None:
-            seed.check(seed.data)
+        _check(seed)
         try:
             # A module without a workspace has none, whatever the Database or the context says.
             with tenancy.outside():
@@ -110,6 +109,15 @@ def run(db: Database, profile: str) -> SeedReport:
             applied[seed.name] = counts
             logger.info("seed applied: %s", seed.name, extra={"profile": wanted})
     return SeedReport(wanted, applied, tuple(unchanged))
+
+
+def _check(seed: Seed) -> None:
+    if seed.check is None:
+        return
+    try:
+        seed.check(seed.data)
+    except ValidationError as error:
+        raise SeedError(seed.name, error.field or "its data", str(error)) from error
 
 
 def status(db: Database, profile: str | None = None) -> list[SeedStatus]:

@@ -11,5 +11,6 @@ PACK = Pack(
     branch="reviews",
     requires=("accounts",),
     entities=(entities.Book, entities.Review, entities.Like, entities.Bookmark),
+    seeds=("stemmadb.reviews.seed:SEEDS",),
     factories="stemmadb.reviews.factories:FACTORIES",
 )

@@ -57,8 +57,10 @@ SELECT {_ID.format("n")}, {_ID.format(f"(1 + n % {_READERS})")}, {_ID.format(f"(
   FROM generate_series(1, :rows) AS n;
 CREATE INDEX ON plain.reviews (status, published_at DESC, id DESC);
 CREATE INDEX ON plain.reviews (like_count DESC, id DESC) WHERE status = 'PUBLISHED';
-INSERT INTO plain.likes SELECT {_ID.format("n")}, {_ID.format("1")}, {_ID.format("n")} FROM generate_series(1, :rows, 3) AS n;
-INSERT INTO plain.bookmarks SELECT {_ID.format("n")}, {_ID.format("1")}, {_ID.format("n")} FROM generate_series(1, :rows, 7) AS n;
+INSERT INTO plain.likes SELECT {_ID.format("n")}, {_ID.format("1")}, {_ID.format("n")}
+  FROM generate_series(1, :rows, greatest(3, :rows / 500)) AS n;
+INSERT INTO plain.bookmarks SELECT {_ID.format("n")}, {_ID.format("1")}, {_ID.format("n")}
+  FROM generate_series(1, :rows, greatest(7, :rows / 200)) AS n;
 INSERT INTO stemma.users (id, email, name) SELECT id, id || '@bench.example', name FROM plain.readers;
 INSERT INTO stemma.books (id, title, author) SELECT id, title, author FROM plain.books;
 INSERT INTO stemma.reviews (id, user_id, book_id, content, rating, like_count, published_at)

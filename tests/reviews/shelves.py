@@ -82,8 +82,8 @@ def drift(session: Session) -> int:
     return found
 
 
-def plan_of(session: Session, call: Callable[[], object]) -> str:
-    """How PostgreSQL executes the first statement of a call."""
+def plan_of(session: Session, call: Callable[[], object], number: int = 0) -> str:
+    """How PostgreSQL executes a statement of a call, the first unless another is asked for."""
     sent: list[tuple[str, object]] = []
 
     def note(_connection: object, _cursor: object, statement: str, parameters: object, *_rest: object) -> None:
@@ -95,6 +95,6 @@ def plan_of(session: Session, call: Callable[[], object]) -> str:
         call()
     finally:
         event.remove(connection, "before_cursor_execute", note)
-    statement, parameters = next(pair for pair in sent if pair[0].lstrip().startswith(("SELECT", "WITH")))
+    statement, parameters = [pair for pair in sent if pair[0].lstrip().startswith(("SELECT", "WITH"))][number]
     rows = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {statement}", parameters)  # type: ignore[arg-type]
     return "\n".join(row[0] for row in rows)

@@ -270,6 +270,9 @@ def large(stemmadb_server: DatabaseServer) -> Iterator[Database]:
                 ),
                 {"fans": fans},
             )
+            for table in ("likes", "bookmarks"):
+                given = f"INSERT INTO stemma.{table} (user_id, review_id) SELECT :fan, id FROM stemma.reviews WHERE rating < 3"
+                session.execute(text(given), {"fan": fans[0]})
         with owner.connect() as connection:
             for table in ("books", "reviews", "likes", "bookmarks", "users"):
                 connection.execute(text(f"VACUUM ANALYZE stemma.{table}"))
@@ -299,6 +302,19 @@ def test_a_page_is_a_stretch_of_the_index(large: Database, sort: Sort) -> None:
             assert "Sort" not in plan
             assert "Seq Scan" not in plan
             assert "Rows Removed" not in plan
+
+
+@each_sort
+@pytest.mark.requirement("RF-030", "RF-033")
+def test_what_is_shown_beside_a_page_is_looked_up(large: Database, sort: Sort) -> None:
+    """The likes and bookmarks of a viewer who gave 40,000 of each are looked up for the reviews of the page, and not read."""
+    with large.session() as session:
+        viewer = session.scalars(text("SELECT user_id FROM stemma.likes LIMIT 1")).one()
+        plan = plan_of(session, lambda: reviews.feed(session, sort=sort, viewer_id=viewer), 1)
+    for table in ("likes", "bookmarks"):
+        assert re.search(rf"Scan using {table}_(user_id_review_id_key|review_id_idx) on {table}", plan)
+    for table in ("likes", "bookmarks", "reviews"):
+        assert f"Seq Scan on {table}" not in plan
 
 
 @pytest.mark.requirement("RF-030", "RF-031", "RF-033")

@@ -81,6 +81,7 @@ _IS_FRESH = text(
     """
 )
 _ATTEMPTS = 5
+_LONGEST: Final = timedelta(days=365_000)
 
 
 def values_of(data: BookCreate) -> dict[str, object]:
@@ -123,15 +124,12 @@ def upsert(session: Session, data: BookCreate) -> Book:
 
 @query
 def find_by_external(session: Session, source: ExternalSource, external_id: str) -> Book | None:
-    """
-    Return the book that a source calls so, or None.
-
-    Raises:
-        ValidationError: an unknown source; nothing was sent.
-    """
-    values = {"source": checked_member(source, ExternalSource, "source"), "external_id": checked_text(external_id, "external_id")}
-    # A row that the session holds already may have been refreshed by others since.
-    return _BY_EXTERNAL.write(session, **values)
+    """Return the book that a source calls so, or None; an unknown source, or what is no text, is no book's."""
+    try:
+        key = BookKey(source, external_id)
+    except ValidationError:
+        return None
+    return key.find(session)
 
 
 @query
@@ -154,9 +152,11 @@ def get_or_fetch(
 
     Raises:
         ConflictError: as upsert.
-        ValidationError: an unknown source, or ``fetch`` returned a book of another source or id and there is no old row.
+        ValidationError: an unknown source, a max_age that is no timedelta, or a fetch that cannot be called; or what ``fetch`` returned is
+            of another source or id, and there is no old row.
     """
     key = BookKey(source, external_id)
+    require_callable(fetch)
     if key.is_fresh(session, max_age) and (book := key.find(session)) is not None:
         return book
     try:
@@ -168,6 +168,17 @@ def get_or_fetch(
     return upsert(session, data)
 
 
+def require_callable(fetch: object) -> None:
+    """
+    Refuse what cannot be asked, old row or not.
+
+    Raises:
+        ValidationError: it cannot be called.
+    """
+    if not callable(fetch):
+        raise ValidationError("fetch is a function that returns a BookCreate", field="fetch")
+
+
 class BookKey:
     """A book as its source calls it."""
 
@@ -177,7 +188,8 @@ class BookKey:
 
     def find(self, session: Session) -> Book | None:
         """Return the stored row, or None."""
-        return find_by_external(session, self.source, self.external_id)
+        # A row that the session holds already may have been refreshed by others since.
+        return _BY_EXTERNAL.write(session, source=self.source, external_id=self.external_id)
 
     def claim(self, data: BookCreate) -> BookCreate:
         """Return what was fetched as of this source and id; refuse what says that it is another's."""
@@ -196,7 +208,11 @@ class BookKey:
 
     def is_fresh(self, session: Session, max_age: timedelta) -> bool:
         """Return whether the stored row is young enough; asked on a connection of its own when the session has not begun."""
-        values = {"source": self.source, "external_id": self.external_id, "max_age": max_age}
+        if not isinstance(max_age, timedelta):
+            raise ValidationError("max_age is a timedelta", field="max_age")
+        # Beyond that PostgreSQL has no time to compare with, and no row is so old.
+        age = max(-_LONGEST, min(max_age, _LONGEST))
+        values = {"source": self.source, "external_id": self.external_id, "max_age": age}
         with translated():
             bind = tenancy.bind_of(session)
             if isinstance(bind, Engine) and not session.in_transaction():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, exists, func, literal_column, or_, select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from stemmadb.accounts.entities import User
@@ -32,8 +32,9 @@ _SHOWN = (
     Book,
     User.id,
     User.name,
-    exists().where(Like.user_id == _VIEWER, Like.review_id == Review.id),
-    exists().where(Bookmark.user_id == _VIEWER, Bookmark.review_id == Review.id),
+    # Not EXISTS: of that PostgreSQL may make a hash of everything that the viewer ever liked, for a page of twenty.
+    select(Like.id).where(Like.user_id == _VIEWER, Like.review_id == Review.id).scalar_subquery().is_not(None),
+    select(Bookmark.id).where(Bookmark.user_id == _VIEWER, Bookmark.review_id == Review.id).scalar_subquery().is_not(None),
 )
 _BESIDE: Any = (
     select(Review.id, *_SHOWN)
@@ -90,7 +91,7 @@ def get(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> Revi
         NotFoundError: no review has this id, or it is deleted, or somebody else's draft.
         ValidationError: a malformed viewer_id; nothing was sent.
     """
-    found = find(session, review_id, viewer_id=viewer_id)
+    found = find(session, review_id, viewer_id=viewer_of(viewer_id))
     if found is None:
         log.warning("review not found", extra={"review_id": str(review_id)})
         raise NotFoundError("Review", review_id)
@@ -99,16 +100,10 @@ def get(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> Revi
 
 @query
 def find(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> ReviewDetail | None:
-    """
-    As get, but None for a review that is not there for the viewer; a malformed id is no review's.
-
-    Raises:
-        ValidationError: a malformed viewer_id; nothing was sent.
-    """
-    viewer = viewer_of(viewer_id)
+    """As get, but None for a review that is not there for the viewer; a malformed id is no review's, and nobody's."""
     try:
-        key = parse_id(review_id, "Review")
-    except NotFoundError:
+        key, viewer = parse_id(review_id, "Review"), viewer_of(viewer_id)
+    except (NotFoundError, ValidationError):
         return None
     log.debug("reading review", extra={"review_id": str(key)})
     row = session.execute(_DETAIL, {"id": key, "viewer_id": viewer}, execution_options=_FRESH).one_or_none()

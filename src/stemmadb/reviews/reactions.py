@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from stemmadb._exports import adopt
 from stemmadb.accounts.entities import User
 from stemmadb.entity import Id, parse_id
-from stemmadb.errors import NotFoundError, SerializationError
+from stemmadb.errors import NotFoundError, SerializationError, ValidationError
 from stemmadb.paging import Page, page
 from stemmadb.query import RowStatement, query, sql_rows
 from stemmadb.reviews._reading import PUBLISHED, items_of
@@ -296,7 +296,10 @@ def recount(session: Session, review_ids: Sequence[Id] | None = None) -> int:
 
     Raises:
         NotFoundError: a malformed id.
+        ValidationError: no sequence; nothing was sent.
     """
+    if review_ids is not None and (isinstance(review_ids, str | bytes | bytearray) or not isinstance(review_ids, Sequence)):
+        raise ValidationError("review_ids is a sequence of ids", field="review_ids")
     wanted = None if review_ids is None else [parse_id(review_id, "Review") for review_id in review_ids]
     ids = [row.id for row in _LOCK_DRIFTED.all(session, ids=wanted)]
     changed = _RECOUNT.run(session, ids=ids) if ids else 0

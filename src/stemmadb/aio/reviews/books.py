@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stemmadb.aio import twin
 from stemmadb.query import translated
 from stemmadb.reviews import books as _sync
-from stemmadb.reviews._book_cache import BookKey
+from stemmadb.reviews._book_cache import BookKey, require_callable
 from stemmadb.reviews.data import BookCreate as _BookCreate
 from stemmadb.reviews.entities import Book, ExternalSource
 
@@ -51,6 +51,7 @@ async def get_or_fetch(
 ) -> Book:
     with translated():
         key = BookKey(source, external_id)
+        require_callable(fetch)
         if await session.run_sync(key.is_fresh, max_age) and (book := await session.run_sync(key.find)) is not None:
             return book
         try:

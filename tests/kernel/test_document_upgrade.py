@@ -4,8 +4,9 @@ import json
 import threading
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -440,7 +441,13 @@ def test_a_rule_of_the_table_stops_it(db: Database, engine: Engine) -> None:
 def test_a_login_that_may_not_see_all_workspaces_is_told(committed_db: Database, stemmadb_server: DatabaseServer) -> None:
     """One that was not granted stemma_maintenance, and the engine of a host: nothing is counted rather than too little."""
     if stemmadb_server.embedded is not None:
-        with stemmadb.connect(committed_db.direct_url) as db:
+        name = str(committed_db.url.database)
+        login = f"stemma_reader_{uuid4().hex[:8]}"
+        with psycopg.connect(stemmadb_server.embedded._superuser_conninfo(name), autocommit=True) as superuser:
+            for statement in (f"CREATE ROLE {login} LOGIN", f"GRANT USAGE ON SCHEMA stemma TO {login}"):
+                superuser.execute(statement.encode())
+            superuser.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA stemma TO {login}".encode())
+        with stemmadb.connect(stemmadb_server.embedded.url(name, login)) as db:
             for call in (documents.census, lambda db: documents.upgrade(db, "transcripts.metrics")):
                 with pytest.raises(errors.PermissionDeniedError, match="stemma_maintenance"):
                     call(db)

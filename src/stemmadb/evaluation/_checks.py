@@ -18,7 +18,8 @@ _MOST = 20
 _UNFROZEN = sql_rows(
     """
     SELECT definitions.workspace_id AS workspace_id, definitions.id AS id
-      FROM stemma.definitions
+      FROM stemma.workspaces
+      JOIN stemma.definitions ON definitions.workspace_id = workspaces.id
      WHERE definitions.frozen_at IS NULL
        AND (EXISTS (SELECT FROM stemma.definitions AS child
                      WHERE child.workspace_id = definitions.workspace_id AND child.parent_id = definitions.id)

@@ -148,6 +148,27 @@ class DocumentTooLargeError(DocumentError):
         self.limit = limit
 
 
+class MalformedFileError(ValidationError):
+    """
+    A file that was to be imported is not what it should be. HTTP 422.
+
+    Args:
+        file: its path, as it was given.
+        part: ``line 3``, or the member of an archive; empty for a file of one JSON value.
+        pointer: the JSON Pointer of the place inside of that, empty for the whole.
+        reason: what is wrong there.
+    """
+
+    def __init__(self, file: str, part: str, pointer: str, reason: str) -> None:
+        place = ", ".join(_key_text(each) for each in (file, part, pointer) if each)
+        super().__init__(f"{place}: {reason}: correct the file, or leave it out")
+        self.args: tuple[Any, ...] = (file, part, pointer, reason)
+        self.file = file
+        self.part = part
+        self.pointer = pointer
+        self.reason = reason
+
+
 class CoverageError(ValidationError):
     """Two runs do not cover the same scenarios, models and samples, and the plan asks that they do. HTTP 422."""
 

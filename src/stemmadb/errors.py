@@ -57,6 +57,7 @@ from stemmadb._error import (
     DocumentError,
     DocumentTooLargeError,
     InvalidCursorError,
+    MalformedFileError,
     NotFoundError,
     PermissionDeniedError,
     StemmaError,
@@ -81,6 +82,7 @@ __all__ = [
     "CorruptDocumentError",
     "DocumentTooLargeError",
     "CoverageError",
+    "MalformedFileError",
     # the state that the database is in
     "ConflictError",
     "VersionConflictError",

@@ -24,6 +24,10 @@ SAMPLES: dict[StemmaError, tuple[str, str]] = {
     errors.CorruptDocumentError("runs", "config", None, "not a number", "/seed"): ("corrupt_document", "at '/seed': not a number"),
     errors.DocumentTooLargeError(None, None, None, 20, 16): ("document_too_large", "The document has 20 bytes, and 16 is the most"),
     errors.CoverageError(3, 1, 2): ("coverage", 'coverage="overlap"'),
+    errors.MalformedFileError("log.jsonl", "line 3", "/score", "expected a number"): (
+        "malformed_file",
+        "log.jsonl, line 3, /score: expected a number",
+    ),
     errors.ConflictError("User", ("email",)): ("conflict", "User with this email already exists"),
     errors.VersionConflictError("Definition", "42", 3, 4): ("version_conflict", "Definition 42 is at version 4, not 3"),
     errors.FrozenError("Definition", "42", "it has runs; fork it"): ("frozen", "fork it"),

@@ -196,6 +196,15 @@ def test_what_is_referred_to_is_frozen(session: Session) -> None:
     assert definitions.get(session, factory_of(Run).create(session).definition_id).frozen_at is not None
 
 
+def test_doctor_finds_nothing_in_what_is_stored(committed_db: Database, committed_workspace: UUID) -> None:
+    """A row of every entity, with all that it needs, breaks none of the rules that the packs look at."""
+    before = {(finding.code, finding.object) for finding in committed_db.check().findings}
+    with committed_db.session(committed_workspace) as session:
+        for entity in ENTITIES:
+            factory_of(entity).create_many(session, 2)
+    assert {(finding.code, finding.object) for finding in committed_db.check().findings} - before == set()
+
+
 def test_runs_and_scenarios_belong_together(session: Session) -> None:
     """Of whatever is given the rest is made of the same definition."""
 

@@ -77,6 +77,7 @@ class ApiKeyFactory(EntityFactory[ApiKey]):
     """A personal key without an end. Its digest is of no token: ``api_keys.issue`` makes keys that authenticate somebody."""
 
     prefix = Use(_values.token)
+    pepper_version = None
 
 
 class AuditLogFactory(EntityFactory[AuditLog]):

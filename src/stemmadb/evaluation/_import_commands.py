@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stemmadb._console import AsJson, Url, WorkspaceOption, open_database, output, show_table
 from stemmadb.database import Database
+from stemmadb.errors import ValidationError
 from stemmadb.evaluation import importers
 from stemmadb.evaluation.importers import ImportProgress, ImportReport, OnProgress
 
@@ -37,6 +38,39 @@ _COLUMNS = {
 def inspect(files: Files, workspace: WorkspaceOption = None, dry_run: DryRun = False, url: Url = None, as_json: AsJson = False) -> None:
     """Import logs of Inspect AI, .eval and .json."""
     _import(lambda db, told: importers.import_inspect(db, files, dry_run=dry_run, on_progress=told), workspace, url, as_json)
+
+
+@group.command("lm-eval")
+def lm_eval(files: Files, workspace: WorkspaceOption = None, dry_run: DryRun = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Import results of lm-evaluation-harness, with the samples beside them."""
+    _import(lambda db, told: importers.import_lm_eval(db, files, dry_run=dry_run, on_progress=told), workspace, url, as_json)
+
+
+@group.command()
+def promptfoo(files: Files, workspace: WorkspaceOption = None, dry_run: DryRun = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Import exports of promptfoo, .json and .jsonl."""
+    _import(lambda db, told: importers.import_promptfoo(db, files, dry_run=dry_run, on_progress=told), workspace, url, as_json)
+
+
+@group.command()
+def jsonl(
+    files: Files,
+    mapping: Annotated[list[str], typer.Option("--mapping", "-m", help="FIELD=COLUMN, or FIELD==TEXT; once for each.", show_default=False)],
+    workspace: WorkspaceOption = None,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import tables, JSONL, .csv and .tsv, with a dialogue in each row."""
+    columns = dict(_pair(each) for each in mapping)
+    _import(lambda db, told: importers.import_table(db, files, columns, dry_run=dry_run, on_progress=told), workspace, url, as_json)
+
+
+def _pair(given: str) -> tuple[str, str]:
+    field, equals, column = given.partition("=")
+    if not equals:
+        raise ValidationError(f"--mapping {given}: write FIELD=COLUMN, or FIELD==TEXT for the same in every row", "mapping")
+    return field, column
 
 
 def _import(work: Callable[[Database, OnProgress], ImportReport], workspace: str | None, url: str | None, as_json: bool) -> None:

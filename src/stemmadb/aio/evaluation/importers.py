@@ -5,7 +5,7 @@ An import reads files and is busy for long, so each runs in a thread, on the syn
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +15,9 @@ from stemmadb.evaluation.importers import ImportedLog, ImportProgress, ImportRep
 
 __all__ = [
     "import_inspect",
+    "import_lm_eval",
+    "import_promptfoo",
+    "import_table",
     "ImportReport",
     "ImportedLog",
     "ImportProgress",
@@ -32,3 +35,40 @@ async def import_inspect(
 ) -> ImportReport:
     """Import logs of Inspect AI; on_progress is called in the thread. Arguments and errors are those of the sync function."""
     return await asyncio.to_thread(_sync.import_inspect, db, paths, workspace=workspace, dry_run=dry_run, on_progress=on_progress)
+
+
+async def import_lm_eval(
+    db: Database,
+    paths: Sequence[Path],
+    *,
+    workspace: str | UUID | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ImportReport:
+    """Import results of lm-evaluation-harness; on_progress is called in the thread. Arguments and errors are those of the sync function."""
+    return await asyncio.to_thread(_sync.import_lm_eval, db, paths, workspace=workspace, dry_run=dry_run, on_progress=on_progress)
+
+
+async def import_promptfoo(
+    db: Database,
+    paths: Sequence[Path],
+    *,
+    workspace: str | UUID | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ImportReport:
+    """Import exports of promptfoo; on_progress is called in the thread. Arguments and errors are those of the sync function."""
+    return await asyncio.to_thread(_sync.import_promptfoo, db, paths, workspace=workspace, dry_run=dry_run, on_progress=on_progress)
+
+
+async def import_table(
+    db: Database,
+    paths: Sequence[Path],
+    mapping: Mapping[str, str],
+    *,
+    workspace: str | UUID | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+) -> ImportReport:
+    """Import tables, JSONL and CSV; on_progress is called in the thread. Arguments and errors are those of the sync function."""
+    return await asyncio.to_thread(_sync.import_table, db, paths, mapping, workspace=workspace, dry_run=dry_run, on_progress=on_progress)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from stemmadb.errors import ValidationError
 from stemmadb.evaluation.data import ScoreCreate, TranscriptCreate
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.importers._archives import archive, read_member
@@ -22,6 +21,7 @@ from stemmadb.evaluation.importers._records import (
     cost,
     definition_name,
     dialogue,
+    fitting,
     rationale,
     scenario,
     score,
@@ -182,7 +182,7 @@ def _sample(node: Node, model: str, graders: Mapping[str, str]) -> Sample:
     epoch = node.get("epoch").count()
     asked = node.get("input")
     prompt = asked.text() if isinstance(asked.value, str) else "\n\n".join(text_of(message.get("content")) for message in asked)
-    try:
+    with fitting(node.place):
         return Sample(
             place=node.place,
             scenario=scenario(
@@ -196,10 +196,6 @@ def _sample(node: Node, model: str, graders: Mapping[str, str]) -> Sample:
             transcript=_transcript(node, model, max((epoch or 1) - 1, 0)),
             scores=list(_scores(node.get("scores"), graders)),
         )
-    except ValidationError as error:
-        if type(error) is not ValidationError:
-            raise
-        raise node.place.error(str(error)) from None
 
 
 def _without_id(message: Node) -> dict[str, Any]:

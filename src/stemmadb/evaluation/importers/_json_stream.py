@@ -18,6 +18,7 @@ MAX_VALUE: Final = 256 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
 # A string, of which the first group is the closing quote, or a bracket. The quantifiers are possessive: nothing is tried twice.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
+_MAX_SCALAR: Final = 1_000_000
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_END: Final = re.compile(rb"[,\]} \t\r\n]")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -142,7 +143,7 @@ class JsonStream:
         scanned = self._at
         while (end := _SCALAR_END.search(self._data, scanned)) is None:
             length = len(self._data) - self._at
-            if length > _CHUNK:
+            if length > _MAX_SCALAR:
                 raise place.error("this is not JSON")
             if not self._more(self._at):
                 break

@@ -1,5 +1,7 @@
 """What every kind of file is turned into before it is stored: logs, each of which becomes a run, and their samples."""
 
+import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
 
+from stemmadb.errors import MalformedFileError, ValidationError
 from stemmadb.evaluation.data import ScenarioCreate, ScoreCreate, TranscriptCreate
 from stemmadb.evaluation.documents import DefinitionContent, ScenarioContent, ScoreRationale, TranscriptContent, Turn
 from stemmadb.evaluation.importers._nodes import Node, Place, column_text, column_word, storable
@@ -113,6 +116,34 @@ def text_of(content: Node) -> str:
         elif part.get("type").value in ("text", "input_text", "output_text"):
             texts.append(part.get("text").text(""))
     return "\n".join(texts)
+
+
+def prompt_turns(prompt: str) -> list[Turn]:
+    """Return what a model was told: a prompt that is the JSON of messages is those, any other is what the user said."""
+    if prompt.lstrip().startswith("["):
+        try:
+            messages = json.loads(prompt, strict=False)
+        except (ValueError, RecursionError):
+            messages = None
+        if (
+            messages
+            and isinstance(messages, list)
+            and all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages)
+        ):
+            with contextlib.suppress(MalformedFileError):
+                return [turn(Node(each, Place(""))) for each in messages]
+    return [Turn(role="user", content=prompt)]
+
+
+@contextlib.contextmanager
+def fitting(place: Place) -> Iterator[None]:
+    """Name the place of a value that no column or document can hold."""
+    try:
+        yield
+    except MalformedFileError:
+        raise
+    except ValidationError as error:
+        raise place.error(str(error)) from None
 
 
 def rationale(text: str | None, raw: Mapping[str, Any]) -> ScoreRationale | None:

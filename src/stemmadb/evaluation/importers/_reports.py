@@ -30,7 +30,7 @@ class ImportedLog:
     transcripts: int
     scores: int
     present: int
-    """Transcripts that were there already."""
+    """Samples whose transcripts were there already, from an earlier import or from further up in the file."""
     differing: int
     """Transcripts among them whose dialogue is another than that of the file: they were kept as they are."""
     status_changed: bool

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from sqlalchemy import Dialect, FromClause, Select, SQLColumnExpression, inspect, select
+from sqlalchemy import Dialect, FromClause, Select, SQLColumnExpression, Table, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import visitors
@@ -139,7 +139,9 @@ class _Shape:
         self.has_documents = any(_fetches_documents(item, statement) for item in descriptions)
         self._is_entity = len(descriptions) == 1 and descriptions[0]["expr"] is entities[0]
         self._width = len(descriptions)
-        self._loader = _loader_of(entities[0], statement) if self._is_entity and self.is_tenant else None
+        is_plain = self._is_entity and (self.is_tenant or not _names_tenants(statement))
+        self._loader = _loader_of(entities[0], statement) if is_plain else None
+        self._fresh = bool(statement.get_execution_options().get(_FRESH))
         self._everything = everything
         self.terms = keysets.terms_of(statement, order_by, () if everything else [table.c.workspace_id for table in tenants])
         self._pages: dict[Any, Select[Any]] = {}
@@ -181,7 +183,8 @@ class _Shape:
         """As fetch, without SQLAlchemy's own loading, which takes as long again."""
         if session.autoflush:
             session.flush()
-        given = parameters if self._everything else {**parameters, tenancy.SCOPE: tenancy.workspace_of(session)}
+        scoped = self.is_tenant and not self._everything
+        given = {**parameters, tenancy.SCOPE: tenancy.workspace_of(session)} if scoped else parameters
         connection = session.connection(bind_arguments={"mapper": loader.entity})
         rows: Sequence[Any]
         if self._places and not total:
@@ -190,7 +193,7 @@ class _Shape:
             rows = connection.execute(self._page(after, total=total, loader=loader), given).all()
         behind = len(loader.attributes)
         places = self._places or range(behind, behind + len(self.terms))
-        return loader.load(session, rows, fresh=False), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
+        return loader.load(session, rows, fresh=self._fresh), lambda number: [*[rows[number][place] for place in places], rows[number][-1]]
 
     def _direct(self, loader: Loader[Any], after: Sequence[Any] | None, fetch: int) -> DirectStatement:
         """Return the statement of a page of so many rows whose columns are the loader's alone."""
@@ -211,7 +214,7 @@ class _Shape:
             rest: Any = self._statement if nulls is None else self._statement.where(keysets.behind(self._statement, self.terms, nulls))
             if loader is not None:
                 rest = rest.with_only_columns(*loader.attributes, maintain_column_froms=True)
-                rest = rest if self._everything else tenancy.scoped(rest)
+                rest = tenancy.scoped(rest) if self.is_tenant and not self._everything else rest
             # The total is that of the whole list, so it is counted without the cursor's condition.
             terms = () if loader is not None and self._places else self.terms
             marks = keysets.marks(self._statement, terms, total=total)
@@ -228,6 +231,7 @@ def _nulls_in(after: Sequence[Any] | None) -> tuple[bool, ...] | None:
     return None if after is None else tuple(value is None for value in after)
 
 
+_FRESH = "populate_existing"
 _shapes: dict[Any, tuple[_Shape, list[str]]] = {}
 _MAX_SHAPES = 1000
 _DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -236,13 +240,14 @@ _DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool) -> tuple[_Shape, dict[str, Any]]:
     """Return the shape of a call, and the values of its statement and order under the names that the shape has for them."""
     keys = [part._generate_cache_key() if isinstance(part, HasCacheKey) else None for part in (statement, *order_by)]
-    if None in keys:
-        # Something in it cannot be cached, a type of the host for example: built anew, with its values inside.
+    options = statement.get_execution_options()
+    if None in keys or options.keys() - {_FRESH}:
+        # Something in it cannot be cached, a type of the host for example, or is no part of the key: built anew, with its values inside.
         shape = _Shape(statement, order_by, everything)
         binds = [part for root in (statement, *order_by) for part in visitors.iterate(root) if isinstance(part, BindParameter)]
         return shape, {bind.key: bind.effective_value for bind in binds if not bind.required}
     binds = [bind for key in keys if key is not None for bind in key.bindparams]
-    name = (everything, *[key.key for key in keys if key is not None])
+    name = (everything, bool(options.get(_FRESH)), *[key.key for key in keys if key is not None])
     known = _shapes.get(name)
     if known is None:
         if len(_shapes) >= _MAX_SHAPES:
@@ -254,9 +259,16 @@ def _shape_of(statement: Select[Any], order_by: Sequence[Any], everything: bool)
 
 def _loader_of(entity: Any, statement: Select[Any]) -> Loader[Any] | None:
     """Return what makes the statement's entities of plain rows; None when it asks for more than their columns."""
-    if statement._with_options or statement.get_execution_options() or not (isinstance(entity, type) and issubclass(entity, Entity)):
+    if statement._with_options or statement.get_execution_options().keys() - {_FRESH}:
+        return None
+    if not (isinstance(entity, type) and issubclass(entity, Entity)):
         return None
     return Loader(entity, [column for column in entity.__table__.columns if not column.info.get("deferred")])
+
+
+def _names_tenants(statement: Select[Any]) -> bool:
+    """Return whether a tenant table stands anywhere in the statement, whose rows SQLAlchemy's own loading narrows to the workspace."""
+    return any(isinstance(part, Table) and "workspace_id" in part.c for part in visitors.iterate(statement))
 
 
 def _fetches_documents(description: Any, statement: Select[Any]) -> bool:

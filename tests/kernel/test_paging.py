@@ -550,3 +550,22 @@ def test_a_pages_statement_keeps_its_options(session: Session) -> None:
     statement = select(Definition).options(undefer(Definition.content)).execution_options(populate_existing=True)
     assert page(session, statement, order_by=[Definition.id]).items == [held]
     assert (held.name, held.content) == ("Other", CONTENT)
+
+
+def test_what_the_session_holds_is_brought_up_to_date_when_asked(session: Session) -> None:
+    """populate_existing on the statement, also after a page without it; global entities are read like those of workspaces."""
+    user = User(email=f"{uuid.uuid4().hex}@paging.example", name="before")
+    session.add(user)
+    session.flush()
+    session.execute(sa.text("UPDATE stemma.users SET name = 'after' WHERE id = :id"), {"id": user.id})
+    statement = select(User).where(User.id == user.id)
+    with count_queries() as sent:
+        assert page(session, statement, order_by=[User.created_at])[0] is user
+        assert user.name == "before"
+        fresh = statement.execution_options(populate_existing=True)
+        assert page(session, fresh, order_by=[User.created_at])[0].name == "after"
+    assert sent.count == 2
+    user.name = "mine"
+    session.flush()
+    session.execute(sa.text("UPDATE stemma.users SET name = 'theirs' WHERE id = :id"), {"id": user.id})
+    assert page(session, statement, order_by=[User.created_at])[0].name == "mine"

@@ -3,16 +3,19 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Column, CursorResult, Row, Select, TextClause, TextualSelect, bindparam, select, text
+from sqlalchemy import column as named_column
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
+from sqlalchemy.types import TypeEngine
 
 from stemmadb import tenancy
 from stemmadb._direct import DirectStatement
@@ -185,25 +188,33 @@ class RowStatement(_Statement):
 class EntityStatement(_Statement, Generic[E]):
     """An SQL constant whose rows are entities, attached to the session."""
 
-    def __init__(self, entity: type[E], statement: str, alias: str | None = None, undefer: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        entity: type[E],
+        statement: str,
+        alias: str | None = None,
+        undefer: Collection[str] = (),
+        beside: Mapping[str, TypeEngine[Any]] = MappingProxyType({}),
+    ) -> None:
         super().__init__(statement)
         self.entity = entity
         self._source = statement
         self._alias = alias
         self._undefer = undefer
+        self._beside: list[Any] = [named_column(name, type) for name, type in beside.items()]
 
     @functools.cached_property
     def _text(self) -> TextualSelect:
         """The statement as it is sent; built on first use, when the mappers are complete."""
         prefix = self._alias or self.entity.__table__.name
         rendered = ", ".join(_rendered(prefix, column) for column in self._columns)
-        return text(self._source.replace("{columns}", rendered)).columns(*self._columns)
+        return text(self._source.replace("{columns}", rendered)).columns(*self._columns, *self._beside)
 
     @functools.cached_property
     def select(self) -> Select[Any]:
         """The statement as SQLAlchemy's own loading runs it."""
         undeferred = [undefer(getattr(self.entity, name)) for name in self._undefer]
-        return cast("Select[Any]", select(self.entity).from_statement(self._text).options(*undeferred))
+        return cast("Select[Any]", select(self.entity, *self._beside).from_statement(self._text).options(*undeferred))
 
     @functools.cached_property
     def _columns(self) -> list[Column[Any]]:
@@ -211,7 +222,7 @@ class EntityStatement(_Statement, Generic[E]):
 
     @functools.cached_property
     def _direct(self) -> DirectStatement:
-        return DirectStatement(self._text, self._columns)
+        return DirectStatement(self._text, [*self._columns, *self._beside])
 
     @functools.cached_property
     def _loader(self) -> Loader[E]:
@@ -233,6 +244,16 @@ class EntityStatement(_Statement, Generic[E]):
         """As write, for every row, in the statement's order."""
         return self._load(session, parameters, fresh=True)
 
+    def pairs(self, session: Session, **parameters: Any) -> list[tuple[E, Sequence[Any]]]:
+        """Return every entity as it is now, with the values of ``beside`` in their order. The key of no row is NULL."""
+        filled = self._parameters(session, parameters)
+        if self._loader.is_watched(session):
+            return [(row[0], row[1:]) for row in session.execute(self.select, filled, execution_options=_FRESH)]
+        connection = session.connection(bind_arguments={"mapper": self.entity})
+        rows = self._direct.fetch(connection, filled)
+        width = len(self._columns)
+        return [(entity, row[width:]) for entity, row in zip(self._loader.load(session, rows, fresh=True), rows, strict=True)]
+
     def _load(self, session: Session, parameters: dict[str, Any], *, fresh: bool) -> list[E]:
         filled = self._parameters(session, parameters)
         if self._loader.is_watched(session):
@@ -252,14 +273,21 @@ def _rendered(prefix: str, column: Column[Any]) -> str:
     return f"CAST({name} AS text) AS {column.name}" if isinstance(column.type, DocumentColumn) else name
 
 
-def sql(entity: type[E], statement: str, alias: str | None = None, *, undefer: Collection[str] = ()) -> EntityStatement[E]:
+def sql(
+    entity: type[E],
+    statement: str,
+    alias: str | None = None,
+    *,
+    undefer: Collection[str] = (),
+    beside: Mapping[str, TypeEngine[Any]] = MappingProxyType({}),
+) -> EntityStatement[E]:
     """
     Make a constant from SQL text that yields entities.
 
     ``{columns}`` becomes the columns that are not deferred, and those of ``undefer``, each under ``alias`` or the table's name.
-    ``:workspace_id`` fills itself in.
+    ``:workspace_id`` fills itself in. ``beside`` names what else the statement selects, behind the columns, with its types.
     """
-    return EntityStatement(entity, statement, alias, undefer)
+    return EntityStatement(entity, statement, alias, undefer, beside)
 
 
 def sql_rows(statement: str) -> RowStatement:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Boolean, Integer, event, text
 from sqlalchemy.orm import Session, undefer
 from tests.evaluation.run_setups import make_definition
 
@@ -199,3 +199,25 @@ def test_entities_of_a_constant(session: Session) -> None:
     assert [user.name for user in _RENAME.write_all(session, name="new", email="%@query.example")] == ["new", "new"]
     assert ada.name == "new"
     assert _RENAME.write(session, name="new", email="nobody") is None
+
+
+def test_values_beside_entities(session: Session) -> None:
+    """They come in their order with their types, whoever loads the entities; what the session holds is brought up to date."""
+    made = make_definition(session)
+    statement = sql(
+        Definition,
+        """
+        SELECT {columns}, length(definitions.name) AS letters, definitions.parent_id IS NULL AS is_root
+          FROM stemma.definitions
+         WHERE definitions.workspace_id = :workspace_id
+        """,
+        beside={"letters": Integer(), "is_root": Boolean()},
+    )
+    session.execute(text("UPDATE stemma.definitions SET name = 'Bridge'"))
+    assert [(entity, entity.name, tuple(values)) for entity, values in statement.pairs(session)] == [(made, "Bridge", (6, True))]
+    session.expunge_all()
+    heard: list[object] = []
+    event.listen(session, "loaded_as_persistent", lambda _session, entity: heard.append(entity))
+    ((entity, values),) = statement.pairs(session)
+    assert heard == [entity]
+    assert tuple(values) == (6, True)

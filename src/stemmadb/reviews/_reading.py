@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, literal_column, or_, select
+from sqlalchemy import Boolean, Text, Uuid, bindparam, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from stemmadb.accounts.entities import User
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import NotFoundError, ValidationError
 from stemmadb.paging import Page, page
-from stemmadb.query import query
+from stemmadb.query import query, sql
 from stemmadb.reviews.data import Author, FeedItem, ReviewDetail
 from stemmadb.reviews.entities import Book, Bookmark, Like, Review
 
@@ -36,11 +36,20 @@ _SHOWN = (
     select(Like.id).where(Like.user_id == _VIEWER, Like.review_id == Review.id).scalar_subquery().is_not(None),
     select(Bookmark.id).where(Bookmark.user_id == _VIEWER, Bookmark.review_id == Review.id).scalar_subquery().is_not(None),
 )
-_BESIDE: Any = (
-    select(Review.id, *_SHOWN)
-    .join(Book, Book.id == Review.book_id)
-    .join(User, User.id == Review.user_id)
-    .where(Review.id == any_(bindparam("ids", type_=ARRAY(Uuid()))))
+_BESIDE: Final = sql(
+    Book,
+    """
+    SELECT {columns}, reviews.id AS review_id, users.id AS author_id, users.name AS author_name,
+           (SELECT likes.id FROM stemma.likes WHERE likes.user_id = CAST(:viewer_id AS uuid) AND likes.review_id = reviews.id)
+               IS NOT NULL AS liked,
+           (SELECT bookmarks.id FROM stemma.bookmarks
+             WHERE bookmarks.user_id = CAST(:viewer_id AS uuid) AND bookmarks.review_id = reviews.id) IS NOT NULL AS bookmarked
+      FROM stemma.reviews
+      JOIN stemma.books ON books.id = reviews.book_id
+      JOIN stemma.users ON users.id = reviews.user_id
+     WHERE reviews.id = ANY(CAST(:ids AS uuid[]))
+    """,
+    beside={"review_id": Uuid(), "author_id": Uuid(), "author_name": Text(), "liked": Boolean(), "bookmarked": Boolean()},
 )
 _DETAIL: Any = (
     select(Review, *_SHOWN)
@@ -67,8 +76,8 @@ def items_of(session: Session, reviews: Sequence[Review], viewer: UUID | None) -
     """Return what is shown beside these reviews, in their order; one statement. A review that was removed meanwhile is left out."""
     if not reviews:
         return []
-    values = {"ids": [review.id for review in reviews], "viewer_id": viewer}
-    beside = {row[0]: row[1:] for row in session.execute(_BESIDE, values, execution_options=_FRESH)}
+    found = _BESIDE.pairs(session, ids=[review.id for review in reviews], viewer_id=viewer)
+    beside = {review_id: (book, *shown) for book, (review_id, *shown) in found}
     return [_shown(FeedItem, review, beside[review.id]) for review in reviews if review.id in beside]
 
 

@@ -14,7 +14,7 @@ def adopt(namespace: Mapping[str, Any]) -> None:
         namespace: ``globals()`` of the public module, at its end.
     """
     home: str = namespace["__name__"]
-    private = f"{home.rpartition('.')[0]}._"
+    private = (f"{home.rpartition('.')[0]}._", f"{home}._")
     for name in namespace["__all__"]:
         value = namespace[name]
         if str(getattr(value, "__module__", "")).startswith(private):

@@ -167,6 +167,7 @@ def result(**changes: Any) -> dict[str, Any]:
     return {**made, **changes}
 
 
+@pytest.mark.requirement("AD-014")
 def test_outputs_and_errors_of_providers(tmp_path: Path, promptfoo: Import, committed_db: Database, committed_workspace: UUID) -> None:
     """Objects are their JSON, tokens and cost are kept, and a provider that failed leaves an error and no scores."""
     failed = result(testIdx=1, failureReason=2, error=ODD, response=None)
@@ -185,6 +186,25 @@ def test_outputs_and_errors_of_providers(tmp_path: Path, promptfoo: Import, comm
     path.write_text(path.read_text() + json.dumps(result(testIdx=3)))
     (grown,) = promptfoo(path).logs
     assert (grown.runs, grown.transcripts, grown.present) == (0, 1, 3)
+
+
+def test_keys_are_not_stored(tmp_path: Path, promptfoo: Import, lm_eval: Import, committed_db: Database, committed_workspace: UUID) -> None:
+    """Secrets in configurations become three stars; names that only look alike, and dialogues, stay."""
+    config = {
+        "description": "d",
+        "providers": [{"id": "x", "config": {"apiKey": "sk-1", "headers": {"Authorization": "sk-2"}, "max_tokens": 7}}],
+    }
+    path = tmp_path / "out.json"
+    one = result(provider={"id": "x", "config": {"api_key": "sk-3"}}, prompt={"raw": "password=kept"})
+    path.write_text(json.dumps({"evalId": "e", "config": config, "results": {"version": 3, "prompts": [], "results": [one]}}))
+    promptfoo(path)
+    (tmp_path / "results.json").write_text(
+        json.dumps({"results": {}, "configs": {"t": {}}, "config": {"model": "api", "model_args": "model=m,api_key=sk-4,tokenizer=none"}})
+    )
+    lm_eval(tmp_path / "results.json")
+    found = "".join(each for rows in rows_of(committed_db, committed_workspace).values() for each in rows)
+    assert "sk-" not in found
+    assert all(kept in found for kept in ("password=kept", "max_tokens", "api_key=***,tokenizer=none"))
 
 
 def test_a_malformed_export_is_named(tmp_path: Path, promptfoo: Import) -> None:

@@ -12,14 +12,14 @@ from stemmadb.database import Database
 from stemmadb.documents import dump_json
 from stemmadb.errors import DocumentError, ValidationError
 from stemmadb.evaluation.documents import RunConfig
-from stemmadb.evaluation.importers._nodes import Place, storable
+from stemmadb.evaluation.importers._nodes import Place, masked, storable
 from stemmadb.evaluation.importers._records import Log, Sample, Source
 from stemmadb.evaluation.importers._reports import ImportedLog, ImportProgress, ImportReport, OnProgress
 from stemmadb.evaluation.importers._storing import Opened, Stored, finish, open_run, store
 from stemmadb.evaluation.vocabularies import RunStatus
 
 # The private modules of the pack log under the name that callers import.
-log_ = logging.getLogger("stemmadb.evaluation.importers")
+log = logging.getLogger("stemmadb.evaluation.importers")
 
 _BATCH: Final = 200
 _BATCH_CHARACTERS: Final = 4_000_000
@@ -49,7 +49,7 @@ def import_files(
         try:
             sha256 = sha256_of(source.parts)
             logs = source.logs(sha256)
-            report.extend(_Import(db, log, source, workspace, dry_run, on_progress or _untold).run() for log in logs)
+            report.extend(_Import(db, each, source, workspace, dry_run, on_progress or _untold).run() for each in logs)
         except OSError as error:
             raise Place(str(source.path)).error(f"the file cannot be read: {error.strerror or error}") from None
     return ImportReport(logs=report, dry_run=dry_run)
@@ -85,7 +85,7 @@ class _Import:
     def run(self) -> ImportedLog:
         survey = self._survey()
         opened = self.db.run(open_run, self.log, self._config(survey), dry_run=self.dry_run, workspace=self.workspace)
-        log_.debug("importing %s into run %s", self.log.place.file, opened.run_id)
+        log.debug("importing %s into run %s", self.log.place.file, opened.run_id)
         if opened.status != RunStatus.RUNNING and opened.sha256 == self.log.source["sha256"]:
             # This very file was imported to its end.
             return self._report(opened, Stored(present=survey.count), opened.status, changed=False)
@@ -121,7 +121,7 @@ class _Import:
                 temperature=log.temperature,
                 samples_per_scenario=survey.samples,
                 seed=log.seed,
-                **{"source": storable({"key": log.key, "file": Path(log.place.file).name, **log.source})},  # noqa: PIE804  (a key that the document keeps)
+                **{"source": storable(masked({"key": log.key, "file": Path(log.place.file).name, **log.source}))},  # noqa: PIE804  (a key that the document keeps)
             )
             dump_json(config)
         except ValidationError as error:
@@ -146,7 +146,7 @@ class _Import:
             status_changed=changed,
         )
         if not self.dry_run:
-            log_.info("imported %s into run %s: %d transcripts", said.file, said.run_id, said.transcripts)
+            log.info("imported %s into run %s: %d transcripts", said.file, said.run_id, said.transcripts)
         return said
 
 

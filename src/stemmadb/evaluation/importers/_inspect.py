@@ -140,6 +140,9 @@ def _definition(about: Node, task: str) -> DefinitionContent:
 def _provenance(header: Node, sha256: str) -> dict[str, Any]:
     packages = header.at("eval", "packages").object()
     kept = {key: value for key, value in header.object().items() if key not in ("samples", "reductions")}
+    # The ids of the samples stand with the scenarios; of a large data set they would be most of the run.
+    dataset = {key: value for key, value in header.at("eval", "dataset").object().items() if key != "sample_ids"}
+    kept["eval"] = {**header.get("eval").object(), "dataset": dataset}
     return {
         "format": "inspect",
         "sha256": sha256,

@@ -4,6 +4,7 @@ Values of the files of others, each with its place: whoever asks for another kin
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -155,6 +156,21 @@ def storable(value: Any, room: int = MAX_LEVELS) -> Any:
             return {key: storable(item, room - 1) for key, item in value.items()}
         return [storable(item, room - 1) for item in value]
     return value
+
+
+_SECRET: Final = re.compile(
+    r"(?:.*(?:api[-_ ]?key|secret|password|access[-_]?token|credentials?)|(?:proxy-)?authorization|bearer)", re.IGNORECASE
+)
+_SECRET_ARGUMENT: Final = re.compile(r"((?:^|,)[^,=]*(?:api_?key|secret|password|access_?token)=)[^,]+", re.IGNORECASE)
+
+
+def masked(value: Any) -> Any:
+    """Return what a tool was told, with ``***`` for texts under keys that name secrets, also in ``name=value,name=value``."""
+    if isinstance(value, dict):
+        return {key: "***" if isinstance(item, str) and item and _SECRET.fullmatch(key) else masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    return _SECRET_ARGUMENT.sub(r"\1***", value) if isinstance(value, str) else value
 
 
 def column_text(text: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from stemmadb.evaluation.data import ScoreCreate, TranscriptCreate
 from stemmadb.evaluation.documents import DefinitionContent, Turn
 from stemmadb.evaluation.importers._json_stream import JsonStream, json_lines
-from stemmadb.evaluation.importers._nodes import Node, Place, column_text, column_word, storable
+from stemmadb.evaluation.importers._nodes import Node, Place, column_text, column_word, masked, storable
 from stemmadb.evaluation.importers._records import (
     Log,
     Sample,
@@ -142,7 +142,7 @@ def _transcript(node: Node, prompt: str) -> TranscriptCreate:
     message = error if isinstance(error, str) else json.dumps(error)
     return TranscriptCreate(
         model=_model(provider),
-        content=dialogue(turns, source={key: node.get(key).value for key in kept if node.get(key).value is not None}),
+        content=dialogue(turns, source={key: masked(node.get(key).value) for key in kept if node.get(key).value is not None}),
         input_tokens=usage.get("prompt").count() if known else None,
         output_tokens=usage.get("completion").count() if known else None,
         reasoning_tokens=usage.at("completionDetails", "reasoning").count() if known else None,

@@ -123,20 +123,24 @@ _APPROVED = """
 _PENDING = "INSERT INTO stemma.approval_items (type, title) VALUES ('run', 'Run it again') RETURNING id"
 _EXPERIMENT = """
     INSERT INTO stemma.experiments (name, analysis_plan, created_by_id)
-    VALUES ('An experiment', '{"schema_version": 1}', :user) RETURNING id
+    VALUES ('An experiment', '{"schema_version": 1, "alpha": 0.05}', :user) RETURNING id
 """
 _RESULTS = {
     "experiment_amendment": """
         INSERT INTO stemma.experiment_amendments (experiment_id, sequence, plan, reason, amended_by_id)
-        VALUES (:experiment, 1, '{"schema_version": 1}', 'a test', :user) RETURNING id
+        VALUES (:experiment, 1, '{"schema_version": 1, "alpha": 0.05}', 'a test', :user) RETURNING id
     """,
     "rubric": """
         INSERT INTO stemma.rubrics (name, content, created_by_id)
-        VALUES ('A rubric', '{"schema_version": 1, "values": []}', :user) RETURNING id
+        VALUES ('A rubric', '{"schema_version": 1, "values": [{"key": "x", "label": "X"}]}', :user) RETURNING id
     """,
     "score": """
-        INSERT INTO stemma.scores (transcript_id, rubric_id, annotator_kind, annotator, annotator_user_id, value)
-        VALUES (:transcript, :rubric, 'HUMAN', 'somebody', :user, 1) RETURNING id
+        WITH other AS (
+            INSERT INTO stemma.scores (transcript_id, rubric_id, name, annotator_kind, annotator, value)
+            VALUES (:transcript, :rubric, 'x', 'RULE', 'a rule', 1)
+        )
+        INSERT INTO stemma.scores (transcript_id, rubric_id, name, annotator_kind, annotator, annotator_user_id, value)
+        VALUES (:transcript, :rubric, 'x', 'HUMAN', 'somebody', :user, 1) RETURNING id
     """,
     "comparison": """
         INSERT INTO stemma.run_comparisons (experiment_id, baseline_run_id, comparison_run_id)

@@ -38,6 +38,7 @@ _KINDS = {
 _STATES = {
     **{name: {"run": "pending_run"} for name in ("start", "plan_slots", "select_scenarios")},
     **{name: {"scenario": "claimed_scenario"} for name in ("complete_slot", "record_outcomes")},
+    "record_many": {"item": "transcript"},
 }
 # Users belong to no workspace.
 _GLOBAL = ("created_by", "by_user", "invited_by", "annotator_user", "moved_by", "requested_by")
@@ -158,6 +159,9 @@ class _Builder:
         if (kind := self._kind_of(hint, name, place)) is not None:
             return self._place(place, kind, required=required)
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if origin is tuple and len(inner) > 1 and inner[-1] is not ...:
+            parts = [self._value(each, name, f"{place}.{number}", required=required) for number, each in enumerate(inner)]
+            return all(found for found, _ in parts), tuple(value for _, value in parts)
         if origin in (Sequence, Collection, Iterable, list, tuple, set, frozenset):
             found, value = self._value(inner[0], name.removesuffix("s"), place, required=required)
             return found, (value,) if origin is tuple else [value]
@@ -224,9 +228,9 @@ def _sample(hint: Any, name: str) -> Any:
         # The last is the least of the roles, and the end of what runs and slots come to.
         return list(hint)[-1]
     samples: dict[Any, Any] = {
-        str: MODEL if name == "model" else "x",
+        str: {"model": MODEL, "analysis_type": "basic"}.get(name, "x"),
         int: 1,
-        float: 1.0,
+        float: 0.05 if name == "alpha" else 1.0,
         bool: True,
         bytes: bytes(32),
         timedelta: timedelta(minutes=1),

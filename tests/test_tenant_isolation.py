@@ -111,9 +111,15 @@ def test_a_session_takes_no_object_of_another_workspace(neighbours: Neighbours, 
         session.rollback()
 
 
-# Any worker may claim, any user may have to do with an approval (who may is the application's rule), and a new row takes any label.
+# Any worker may claim, any user may have to do with an approval (who may is the application's rule), a new row takes any label, and
+# criteria may name what is not there.
 _FREE = {
+    "evaluation.cohorts.create(data.criteria.definition_ids)",
+    "evaluation.cohorts.create(data.criteria.experiment_ids)",
+    "evaluation.cohorts.update(data.criteria.definition_ids)",
+    "evaluation.cohorts.update(data.criteria.experiment_ids)",
     "evaluation.runs.claim_slots(worker)",
+    "evaluation.scores.record(data.label)",
     "workspaces.approvals.assign(user_id)",
     "workspaces.approvals.claim_next(user_id)",
     "workspaces.approvals.decide(decided_by_id)",

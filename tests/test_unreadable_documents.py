@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import inspect as inspect_entity
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from tests.evaluation.judged_runs import Bench, judgement
 from tests.evaluation.run_setups import make_definition, make_run
 
 from stemmadb import Repository, errors
@@ -21,9 +22,9 @@ from stemmadb.accounts import audit, users
 from stemmadb.accounts.data import OAuthLink
 from stemmadb.documents import DocumentColumn, OnInvalid, RawDocument
 from stemmadb.entity import Entity
-from stemmadb.evaluation import runs, scenarios, transcripts
+from stemmadb.evaluation import cohorts, experiments, runs, scenarios, scores, transcripts
 from stemmadb.evaluation.data import ScenarioCreate, TranscriptCreate
-from stemmadb.evaluation.documents import ScenarioContent, TranscriptContent
+from stemmadb.evaluation.documents import AnalysisPlan, ScenarioContent, ScoreRationale, TranscriptContent
 from stemmadb.evaluation.entities import Run, Transcript
 from stemmadb.packs import packs
 from stemmadb.paging import Page, page
@@ -112,6 +113,7 @@ def test_methods_of_repositories_take_it_too() -> None:
 
 # ------------------------------------------------------------------------------------------------------------------- behaviour
 
+PLAN = AnalysisPlan(alpha=0.05)
 UNREADABLE = '{"schema_version": 999}'
 Listed = Callable[[Session, Any, OnInvalid], Iterable[Any]]
 
@@ -150,6 +152,47 @@ def _transcripts(session: Session) -> Rows:
     )
     _break(session, bad, "metrics")
     return Rows(good, bad, (run.id, scenario.id))
+
+
+def _scores(session: Session) -> Rows:
+    bench = Bench(session, 1)
+    run = bench.run([None])
+    good, bad = (
+        scores.record(session, bench.transcript(run), judgement(1.0, annotator=name, rationale=ScoreRationale(text=name))) for name in "ab"
+    )
+    _break(session, bad, "rationale")
+    return Rows(good, bad, (run, bench.transcript(run)))
+
+
+def _cohorts(session: Session) -> Rows:
+    good, bad = (cohorts.create(session, cohorts.CohortCreate(name=name)) for name in "ab")
+    _break(session, bad, "criteria")
+    return Rows(good, bad)
+
+
+def _experiments(session: Session) -> Rows:
+    good, bad = (experiments.create(session, experiments.ExperimentCreate(name=name, analysis_plan=PLAN)) for name in "ab")
+    _break(session, bad, "analysis_plan")
+    return Rows(good, bad)
+
+
+def _experiment_runs(session: Session) -> Rows:
+    made = _runs(session)
+    experiment = experiments.create(session, experiments.ExperimentCreate(name="e"))
+    for row in (made.good, made.bad):
+        session.execute(text("UPDATE stemma.runs SET experiment_id = :of WHERE id = :id"), {"of": experiment.id, "id": row.id})
+    return Rows(made.good, made.bad, experiment.id)
+
+
+def _amendments(session: Session) -> Rows:
+    of = experiments.create(session, experiments.ExperimentCreate(name="e", analysis_plan=PLAN)).id
+    experiments.freeze_plan(session, of)
+    statement = text(
+        "INSERT INTO stemma.experiment_amendments (experiment_id, sequence, plan, reason) "
+        "VALUES (:of, 7, CAST(:raw AS jsonb), 'r') RETURNING id"
+    )
+    bad = session.connection().execute(statement, {"of": of, "raw": UNREADABLE}).one()
+    return Rows(experiments.amend_plan(session, of, PLAN, reason="r"), bad, of)
 
 
 def _workspaces(session: Session) -> Rows:
@@ -209,6 +252,21 @@ LISTS: dict[str, tuple[Callable[[Session], Rows], Listed]] = {
     "stemmadb.evaluation.transcripts.iter_for_run": (
         _transcripts,
         lambda session, of, how: transcripts.iter_for_run(session, of[0], batch=1, on_invalid=how),
+    ),
+    "stemmadb.evaluation.scores.list_for_run": (_scores, lambda session, of, how: scores.list_for_run(session, of[0], on_invalid=how)),
+    "stemmadb.evaluation.scores.list_for_transcript": (
+        _scores,
+        lambda session, of, how: scores.list_for_transcript(session, of[1], on_invalid=how),
+    ),
+    "stemmadb.evaluation.cohorts.list_all": (_cohorts, lambda session, of, how: cohorts.list_all(session, on_invalid=how)),
+    "stemmadb.evaluation.experiments.list_all": (_experiments, lambda session, of, how: experiments.list_all(session, on_invalid=how)),
+    "stemmadb.evaluation.experiments.get_with_runs": (
+        _experiment_runs,
+        lambda session, of, how: experiments.get_with_runs(session, of, on_invalid=how).runs,
+    ),
+    "stemmadb.evaluation.experiments.list_amendments": (
+        _amendments,
+        lambda session, of, how: experiments.list_amendments(session, of, on_invalid=how),
     ),
     "stemmadb.workspaces.workspaces.list_all": (_workspaces, lambda session, of, how: workspaces.list_all(session, on_invalid=how)),
     "stemmadb.workspaces.workspaces.list_for_user": (

@@ -11,6 +11,11 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
+from stemmadb.evaluation._conclusion_data import CohortCreate as CohortCreate
+from stemmadb.evaluation._conclusion_data import CohortUpdate as CohortUpdate
+from stemmadb.evaluation._conclusion_data import ExperimentCreate as ExperimentCreate
+from stemmadb.evaluation._conclusion_data import ExperimentUpdate as ExperimentUpdate
+from stemmadb.evaluation._conclusion_data import ExperimentWithRuns as ExperimentWithRuns
 from stemmadb.evaluation._data_types import Cost, Count, Currency, Name, Text, Word
 from stemmadb.evaluation._lineage_data import ABSENT as ABSENT
 from stemmadb.evaluation._lineage_data import Absent as Absent
@@ -18,6 +23,9 @@ from stemmadb.evaluation._lineage_data import BlameEntry as BlameEntry
 from stemmadb.evaluation._lineage_data import DefinitionTreeNode as DefinitionTreeNode
 from stemmadb.evaluation._lineage_data import MergeConflict as MergeConflict
 from stemmadb.evaluation._lineage_data import MergeResult as MergeResult
+from stemmadb.evaluation._score_data import Agreement as Agreement
+from stemmadb.evaluation._score_data import AgreementPair as AgreementPair
+from stemmadb.evaluation._score_data import ScoreSummary as ScoreSummary
 from stemmadb.evaluation._transcript_data import AddReport as AddReport
 from stemmadb.evaluation._transcript_data import ModelMetrics as ModelMetrics
 from stemmadb.evaluation._transcript_data import RunMetrics as RunMetrics

@@ -13,7 +13,7 @@ from stemmadb.documents import dump_json
 from stemmadb.errors import ConflictError
 from stemmadb.evaluation import definitions, runs, scenarios, transcripts
 from stemmadb.evaluation._outcome_rows import SCORE_COLUMNS, SCORE_RECORD, _score
-from stemmadb.evaluation.data import DefinitionCreate, RunCreate, ScenarioCreate
+from stemmadb.evaluation.data import AddReport, DefinitionCreate, RunCreate, ScenarioCreate, TranscriptCreate
 from stemmadb.evaluation.documents import RunConfig, RunProgress, TranscriptContent
 from stemmadb.evaluation.importers._records import Log, Sample
 from stemmadb.evaluation.vocabularies import RunStatus
@@ -87,28 +87,32 @@ class Stored:
         )
 
 
-# Also a transcript that was invalidated is there: importing again does not bring it back.
+# Also a transcript that was invalidated is there: importing again does not bring it back. OFFSET 0 makes the planner begin with the
+# transcripts of the scenario: of a table that has just grown it knows nothing, and walked all of the run for each sample.
 _FIND: Final = sql_rows(
     """
     WITH given AS MATERIALIZED (
         SELECT given.n, given.model, given.sample_index, stemma.stemma_document_hash(given.content) AS content_hash
           FROM json_to_recordset(CAST(:rows AS json)) AS given (n integer, model text, sample_index integer, content jsonb)
     )
-    SELECT scenarios.id AS scenario_id, found.id AS transcript_id, found.digest
+    SELECT known.id AS scenario_id, found.id AS transcript_id, found.digest
       FROM given
-      LEFT JOIN stemma.scenarios
-        ON scenarios.workspace_id = :workspace_id
-       AND scenarios.definition_id = :definition_id
-       AND scenarios.content_hash = given.content_hash
       LEFT JOIN LATERAL (
-        SELECT transcripts.id, transcripts.content #>> '{source,digest}' AS digest
-          FROM stemma.transcripts
-         WHERE transcripts.workspace_id = :workspace_id
-           AND transcripts.run_id = :run_id
-           AND transcripts.scenario_id = scenarios.id
-           AND transcripts.model = given.model
-           AND transcripts.sample_index = given.sample_index
-         ORDER BY transcripts.invalidated_at DESC NULLS FIRST
+        SELECT scenarios.id
+          FROM stemma.scenarios
+         WHERE scenarios.workspace_id = :workspace_id
+           AND scenarios.definition_id = :definition_id
+           AND scenarios.content_hash = given.content_hash
+         LIMIT 1) AS known ON true
+      LEFT JOIN LATERAL (
+        SELECT one.id, one.content #>> '{source,digest}' AS digest
+          FROM (SELECT transcripts.id, transcripts.run_id, transcripts.model, transcripts.sample_index, transcripts.invalidated_at,
+                       transcripts.content
+                  FROM stemma.transcripts
+                 WHERE transcripts.workspace_id = :workspace_id AND transcripts.scenario_id = known.id AND NOT CAST(:is_new AS boolean)
+                OFFSET 0) AS one
+         WHERE one.run_id = :run_id AND one.model = given.model AND one.sample_index = given.sample_index
+         ORDER BY one.invalidated_at DESC NULLS FIRST
          LIMIT 1) AS found ON true
      ORDER BY given.n
     """
@@ -165,7 +169,7 @@ def store(session: Session, log: Log, opened: Opened, batch: Sequence[Sample], *
     ]
     if items:
         _SELECT.run(session, run_id=opened.run_id, scenario_ids=list(set(scenario_ids.values())))
-    report = transcripts.add_many(session, opened.run_id, items, on_conflict="skip")
+    report = _add(session, opened.run_id, items)
     ids = {number: row.transcript_id for number, row in enumerate(found)} | dict(zip(new, report.ids, strict=True))
     rows = _score_rows(batch, ids)
     present = [row.digest != digest_of(batch[number]) for number, row in enumerate(found) if row.transcript_id is not None]
@@ -178,6 +182,15 @@ def store(session: Session, log: Log, opened: Opened, batch: Sequence[Sample], *
     )
 
 
+def _add(session: Session, run_id: UUID, items: Sequence[TranscriptCreate]) -> AddReport:
+    """Store transcripts that were not there a moment ago. To look for each again takes longer the more the run has: not at first."""
+    try:
+        return transcripts.add_many(session, run_id, items)
+    except ConflictError:
+        # Another import came between, or two samples are the same.
+        return transcripts.add_many(session, run_id, items, on_conflict="skip")
+
+
 def _find(session: Session, opened: Opened, batch: Sequence[Sample]) -> Sequence[Any]:
     """Return for each sample the ids of its scenario and transcript, as far as they are there."""
     rows = ",".join(
@@ -185,7 +198,7 @@ def _find(session: Session, opened: Opened, batch: Sequence[Sample]) -> Sequence
         f'"content":{dump_json(sample.scenario.content)}}}'
         for number, sample in enumerate(batch)
     )
-    return _FIND.all(session, rows=f"[{rows}]", definition_id=opened.definition_id, run_id=opened.run_id)
+    return _FIND.all(session, rows=f"[{rows}]", definition_id=opened.definition_id, run_id=opened.run_id, is_new=bool(opened.runs))
 
 
 def _scenarios(session: Session, definition_id: UUID, batch: Sequence[Sample], known: Sequence[UUID | None]) -> tuple[int, dict[int, UUID]]:

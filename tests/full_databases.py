@@ -143,6 +143,9 @@ _RESULTS = {
         VALUES (:transcript, :rubric, 'x', 'HUMAN', 'somebody', :user, 1) RETURNING id
     """,
     "comparison": """
+        WITH outside AS (
+            INSERT INTO stemma.run_comparisons (baseline_run_id, comparison_run_id) VALUES (:run, :other_run)
+        )
         INSERT INTO stemma.run_comparisons (experiment_id, baseline_run_id, comparison_run_id)
         VALUES (:experiment, :run, :other_run) RETURNING id
     """,

@@ -31,6 +31,7 @@ _DEFINITIONS = ("parent", "ancestor", "a", "b", "ours", "theirs", "good", "bad",
 _KINDS = {
     **dict.fromkeys(_DEFINITIONS, "definition"),
     **dict.fromkeys(("baseline_run", "comparison_run"), "run"),
+    "comparison_run": "other_run",
     **dict.fromkeys(("assigned_to", "decided_by"), "user"),
     "root_definition": "root",
 }
@@ -162,6 +163,10 @@ class _Builder:
         if origin is tuple and len(inner) > 1 and inner[-1] is not ...:
             parts = [self._value(each, name, f"{place}.{number}", required=required) for number, each in enumerate(inner)]
             return all(found for found, _ in parts), tuple(value for _, value in parts)
+        if name == "run_ids" and origin is Sequence:
+            # Runs are compared with others.
+            parts = [self._place(place, "run", required=required), self._place(f"{place}.1", "other_run", required=required)]
+            return all(found for found, _ in parts), [value for _, value in parts]
         if origin in (Sequence, Collection, Iterable, list, tuple, set, frozenset):
             found, value = self._value(inner[0], name.removesuffix("s"), place, required=required)
             return found, (value,) if origin is tuple else [value]

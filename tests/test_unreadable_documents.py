@@ -22,9 +22,9 @@ from stemmadb.accounts import audit, users
 from stemmadb.accounts.data import OAuthLink
 from stemmadb.documents import DocumentColumn, OnInvalid, RawDocument
 from stemmadb.entity import Entity
-from stemmadb.evaluation import cohorts, experiments, runs, scenarios, scores, transcripts
+from stemmadb.evaluation import cohorts, comparisons, experiments, runs, scenarios, scores, transcripts
 from stemmadb.evaluation.data import ScenarioCreate, TranscriptCreate
-from stemmadb.evaluation.documents import AnalysisPlan, ScenarioContent, ScoreRationale, TranscriptContent
+from stemmadb.evaluation.documents import AnalysisPlan, RunDelta, ScenarioContent, ScoreRationale, TranscriptContent
 from stemmadb.evaluation.entities import Run, Transcript
 from stemmadb.packs import packs
 from stemmadb.paging import Page, page
@@ -195,6 +195,21 @@ def _amendments(session: Session) -> Rows:
     return Rows(experiments.amend_plan(session, of, PLAN, reason="r"), bad, of)
 
 
+def _comparisons(session: Session) -> Rows:
+    bench = Bench(session, 1)
+    experiment = experiments.create(session, experiments.ExperimentCreate(name="e")).id
+    baseline, *others = (bench.run([1.0]) for _ in range(3))
+    good, bad = (
+        comparisons.create(
+            session,
+            comparisons.RunComparisonCreate(baseline_run_id=baseline, comparison_run_id=other, experiment_id=experiment, delta=RunDelta()),
+        )
+        for other in others
+    )
+    _break(session, bad, "delta")
+    return Rows(good, bad, (baseline, experiment))
+
+
 def _workspaces(session: Session) -> Rows:
     owner = users.create(session, "lists@example.test")
     good, bad = (workspaces.create(session, owner.id, name) for name in ("Good", "Bad"))
@@ -267,6 +282,14 @@ LISTS: dict[str, tuple[Callable[[Session], Rows], Listed]] = {
     "stemmadb.evaluation.experiments.list_amendments": (
         _amendments,
         lambda session, of, how: experiments.list_amendments(session, of, on_invalid=how),
+    ),
+    "stemmadb.evaluation.comparisons.list_for_run": (
+        _comparisons,
+        lambda session, of, how: comparisons.list_for_run(session, of[0], on_invalid=how),
+    ),
+    "stemmadb.evaluation.comparisons.list_for_experiment": (
+        _comparisons,
+        lambda session, of, how: comparisons.list_for_experiment(session, of[1], on_invalid=how),
     ),
     "stemmadb.workspaces.workspaces.list_all": (_workspaces, lambda session, of, how: workspaces.list_all(session, on_invalid=how)),
     "stemmadb.workspaces.workspaces.list_for_user": (

@@ -5,6 +5,8 @@ from typing import Final
 
 _STEPS: Final = 500
 _TINY: Final = 1e-300
+_COUNTED: Final = 500
+"""Up to how many coins their ways to fall are counted out."""
 
 
 def beta_share(a: float, b: float, x: float) -> float:
@@ -71,4 +73,8 @@ def normal_tail(z: float) -> float:
 
 def fair_tail(at_least: int, n: int) -> float:
     """Return P(X >= at_least) for the number of heads of n fair coins."""
-    return 1.0 if at_least <= 0 else beta_share(at_least, n - at_least + 1, 0.5) if at_least <= n else 0.0
+    if at_least <= 0 or at_least > n:
+        return 1.0 if at_least <= 0 else 0.0
+    if n <= _COUNTED:
+        return sum(math.comb(n, heads) for heads in range(at_least, n + 1)) / (1 << n)
+    return beta_share(at_least, n - at_least + 1, 0.5)

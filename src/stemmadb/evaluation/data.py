@@ -11,6 +11,12 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
+from stemmadb.evaluation._comparison_data import ComparabilityReport as ComparabilityReport
+from stemmadb.evaluation._comparison_data import PairedStatistics as PairedStatistics
+from stemmadb.evaluation._comparison_data import PairwiseCell as PairwiseCell
+from stemmadb.evaluation._comparison_data import RunComparisonCreate as RunComparisonCreate
+from stemmadb.evaluation._comparison_data import RunDifference as RunDifference
+from stemmadb.evaluation._comparison_data import Verdict as Verdict
 from stemmadb.evaluation._conclusion_data import CohortCreate as CohortCreate
 from stemmadb.evaluation._conclusion_data import CohortUpdate as CohortUpdate
 from stemmadb.evaluation._conclusion_data import ExperimentCreate as ExperimentCreate

@@ -25,8 +25,9 @@ from stemmadb.evaluation._score_rows import key_of, log, missing
 from stemmadb.evaluation._score_summary import agreement, summarize
 from stemmadb.evaluation._score_writes import record, record_many
 from stemmadb.evaluation._transcript_rows import key_of as transcript_key_of
-from stemmadb.evaluation.data import AddReport, Agreement, AgreementPair, ScoreCreate, ScoreSummary
+from stemmadb.evaluation.data import Agreement, AgreementPair, ScoreCreate, ScoreSummary
 from stemmadb.evaluation.entities import Score, Transcript
+from stemmadb.evaluation.transcripts import AddReport
 from stemmadb.evaluation.vocabularies import AnnotatorKind
 from stemmadb.paging import Page, page
 from stemmadb.query import read, tenant_query

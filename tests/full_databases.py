@@ -151,6 +151,11 @@ _RESULTS = {
     """,
     "cohort": "INSERT INTO stemma.cohorts (name, created_by_id) VALUES ('A cohort', :user) RETURNING id",
     "analysis": """
+        WITH others AS (
+            INSERT INTO stemma.analysis_results (run_id, rubric_id, cohort_id, analysis_type, input_hash, output)
+            SELECT :run, others.rubric_id, others.cohort_id, 'basic', decode(repeat('00', 32), 'hex'), '{"schema_version": 1}'
+              FROM (VALUES (CAST(NULL AS uuid), CAST(NULL AS uuid)), (:rubric, NULL), (NULL, :cohort)) AS others (rubric_id, cohort_id)
+        )
         INSERT INTO stemma.analysis_results (run_id, rubric_id, cohort_id, analysis_type, input_hash, output)
         VALUES (:run, :rubric, :cohort, 'basic', decode(repeat('00', 32), 'hex'), '{"schema_version": 1}') RETURNING id
     """,

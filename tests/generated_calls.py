@@ -41,6 +41,8 @@ _STATES = {
     **{name: {"scenario": "claimed_scenario"} for name in ("complete_slot", "record_outcomes")},
     "record_many": {"item": "transcript"},
 }
+# They take two runs at least.
+_COMPARING = ("pairwise", "comparability")
 # Users belong to no workspace.
 _GLOBAL = ("created_by", "by_user", "invited_by", "annotator_user", "moved_by", "requested_by")
 # Given wherever it is asked for: without it nothing would be sent.
@@ -137,10 +139,12 @@ class _Builder:
         self._rows = rows
         self._optional = optional  # None: all of them, to find them
         self._states: dict[str, str] = {}
+        self._function = ""
         self.places: dict[str, bool] = {}
 
     def arguments(self, function: Callable[..., Any]) -> Arguments:
         self._states = _STATES.get(function.__name__, {})
+        self._function = function.__name__
         hints = typing.get_type_hints(function)
         positional, keywords = [], {}
         for parameter in list(inspect.signature(function).parameters.values())[1:]:
@@ -163,8 +167,7 @@ class _Builder:
         if origin is tuple and len(inner) > 1 and inner[-1] is not ...:
             parts = [self._value(each, name, f"{place}.{number}", required=required) for number, each in enumerate(inner)]
             return all(found for found, _ in parts), tuple(value for _, value in parts)
-        if name == "run_ids" and origin is Sequence:
-            # Runs are compared with others.
+        if name == "run_ids" and self._function in _COMPARING:
             parts = [self._place(place, "run", required=required), self._place(f"{place}.1", "other_run", required=required)]
             return all(found for found, _ in parts), [value for _, value in parts]
         if origin in (Sequence, Collection, Iterable, list, tuple, set, frozenset):

@@ -19,24 +19,24 @@ from stemmadb.query import sql_rows, tenant_query
 _CONFIDENCE: Final = 0.95
 
 # Beyond 1e100 sums of squares would leave double precision, which PostgreSQL refuses with an error. NaN is greater than every number.
+# OFFSET 0: scores are looked up by their transcript, whatever is known of their names.
 _SUMMARY: Final = sql_rows(
     """
-    WITH judged AS MATERIALIZED (
-        SELECT scores.transcript_id,
-               avg(scores.value) FILTER (WHERE scores.value BETWEEN -1e100 AND 1e100) AS value,
-               bool_or(scores.value IS NOT NULL) AS has_value
-          FROM stemma.transcripts AS judged
-          JOIN stemma.scores ON scores.workspace_id = :workspace_id AND scores.transcript_id = judged.id
-         WHERE judged.workspace_id = :workspace_id AND judged.run_id = :run_id AND judged.invalidated_at IS NULL
-           AND scores.name = :name
-           AND (CAST(:rubric_id AS uuid) IS NULL OR scores.rubric_id = CAST(:rubric_id AS uuid))
-           AND (CAST(:annotator_kind AS text) IS NULL OR scores.annotator_kind = CAST(:annotator_kind AS text))
-         GROUP BY scores.transcript_id
-    ), mine AS MATERIALIZED (
+    WITH mine AS MATERIALIZED (
         SELECT transcripts.model, CASE WHEN CAST(:by_scenario AS boolean) THEN transcripts.scenario_id END AS scenario_id,
                coalesce(transcripts.scenario_id, transcripts.id) AS cluster, judged.value, coalesce(judged.has_value, false) AS has_value
           FROM stemma.transcripts
-          LEFT JOIN judged ON judged.transcript_id = transcripts.id
+         CROSS JOIN LATERAL (
+               SELECT avg(scores.value) FILTER (WHERE scores.value BETWEEN -1e100 AND 1e100) AS value,
+                      bool_or(scores.value IS NOT NULL) AS has_value
+                 FROM (SELECT scores.name, scores.rubric_id, scores.annotator_kind, scores.value
+                         FROM stemma.scores
+                        WHERE scores.workspace_id = :workspace_id AND scores.transcript_id = transcripts.id
+                       OFFSET 0) AS scores
+                WHERE scores.name = :name
+                  AND (CAST(:rubric_id AS uuid) IS NULL OR scores.rubric_id = CAST(:rubric_id AS uuid))
+                  AND (CAST(:annotator_kind AS text) IS NULL OR scores.annotator_kind = CAST(:annotator_kind AS text))
+               ) AS judged
          WHERE transcripts.workspace_id = :workspace_id AND transcripts.run_id = :run_id AND transcripts.invalidated_at IS NULL
     ), summed AS MATERIALIZED (
         SELECT mine.model, mine.scenario_id, count(mine.value) AS n,

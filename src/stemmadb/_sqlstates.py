@@ -21,6 +21,7 @@ from sqlalchemy.orm import exc as orm_exc
 
 from stemmadb import errors
 from stemmadb._catalogue import entity_name, foreign_key_field, unique_fields
+from stemmadb._fields import SCHEMA
 
 # Behind Citus a table on a worker is called as the table, then the number of the shard.
 _SHARD = re.compile(r"_\d{6,}$")
@@ -82,6 +83,7 @@ class _Refusal:
 
     sqlstate: str
     text: str
+    schema: str | None
     table: str | None
     column: str | None
     constraint: str | None
@@ -90,7 +92,10 @@ class _Refusal:
 
     @property
     def entity(self) -> str:
-        return entity_name(self.table) if self.table else "The row"
+        if not self.table:
+            return "The row"
+        # A host may have a table of the same name in a schema of its own.
+        return entity_name(self.table) if self.schema in (None, SCHEMA) else self.table
 
     @property
     def in_transaction(self) -> bool:
@@ -113,6 +118,7 @@ def _from_psycopg(error: psycopg.Error, statement: str | None, broken: bool) -> 
     refusal = _Refusal(
         sqlstate=error.sqlstate,
         text=text,
+        schema=diag.schema_name,
         table=_SHARD.sub("", diag.table_name) if diag.table_name else None,
         column=diag.column_name,
         constraint=_SHARD.sub("", constraint) if constraint else None,

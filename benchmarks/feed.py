@@ -52,7 +52,7 @@ INSERT INTO plain.books SELECT {_ID.format("n")}, 'Book ' || n, 'Author ' || n %
 INSERT INTO plain.readers SELECT {_ID.format("n")}, 'Reader ' || n FROM generate_series(1, {_READERS}) AS n;
 INSERT INTO plain.reviews
 SELECT {_ID.format("n")}, {_ID.format(f"(1 + n % {_READERS})")}, {_ID.format(f"(1 + n % {_BOOKS})")},
-       repeat('Worth reading, and worth reading again. ', 10), 1 + n % 5, 'PUBLISHED', (n * 7919) % 1000, 0,
+       repeat('Worth reading, and worth reading again. ', 10), 1 + n % 5, 'PUBLISHED', (n::bigint * 7919) % 1000, 0,
        timestamptz '2025-01-01' + n * interval '1 second'
   FROM generate_series(1, :rows) AS n;
 CREATE INDEX ON plain.reviews (status, published_at DESC, id DESC);

@@ -18,7 +18,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretCounts", "RotationReport", "status", "rotate", "generate_key"]
 
-log = logging.getLogger("stemmadb.secrets")
+log: Final = logging.getLogger("stemmadb.secrets")
 
 
 def status(db: Database, column: str | None = None) -> tuple[SecretCounts, ...]:

@@ -1,5 +1,7 @@
 """How users, tokens and keys are made up for tests: what their CHECKs tie together, and times that lie in the future."""
 
+from typing import ClassVar
+
 from sqlalchemy.orm import Session
 
 from stemmadb.accounts.entities import (
@@ -36,47 +38,49 @@ def _email() -> str:
 class UserFactory(EntityFactory[User]):
     """An active user with an address and no password. ``status=DELETED`` brings ``deleted_at``, and the reverse; as do the other pairs."""
 
-    email = Use(_email)
-    status = PostGenerated(lambda _, values: UserStatus.DELETED if values.get("deleted_at") else UserStatus.ACTIVE)
-    deleted_at = PostGenerated(lambda _, values: _values.moment() if values.get("status") == UserStatus.DELETED else None)
-    email_verified = PostGenerated(lambda _, values: values.get("email_verified_at") is not None)
-    email_verified_at = PostGenerated(lambda _, values: _values.moment() if values.get("email_verified") else None)
-    two_factor_enabled = PostGenerated(lambda _, values: values.get("two_factor_secret") is not None)
-    two_factor_secret = PostGenerated(lambda _, values: f"v1:key:{_values.token()}" if values.get("two_factor_enabled") else None)
+    email: ClassVar[object] = Use(_email)
+    status: ClassVar[object] = PostGenerated(lambda _, values: UserStatus.DELETED if values.get("deleted_at") else UserStatus.ACTIVE)
+    deleted_at: ClassVar[object] = PostGenerated(lambda _, values: _values.moment() if values.get("status") == UserStatus.DELETED else None)
+    email_verified: ClassVar[object] = PostGenerated(lambda _, values: values.get("email_verified_at") is not None)
+    email_verified_at: ClassVar[object] = PostGenerated(lambda _, values: _values.moment() if values.get("email_verified") else None)
+    two_factor_enabled: ClassVar[object] = PostGenerated(lambda _, values: values.get("two_factor_secret") is not None)
+    two_factor_secret: ClassVar[object] = PostGenerated(
+        lambda _, values: f"v1:key:{_values.token()}" if values.get("two_factor_enabled") else None
+    )
 
 
 class UserSessionFactory(EntityFactory[UserSession]):
     """The first session of a log-in that has not ended."""
 
-    expires_at = Use(_values.later)
-    idle_expires_at = PostGenerated(lambda _, values: values["expires_at"])
-    family_id = Use(_values.new_id)
+    expires_at: ClassVar[object] = Use(_values.later)
+    idle_expires_at: ClassVar[object] = PostGenerated(lambda _, values: values["expires_at"])
+    family_id: ClassVar[object] = Use(_values.new_id)
 
 
 class OAuthAccountFactory(EntityFactory[OAuthAccount]):
     """An identity at one of two providers."""
 
-    provider = Use(lambda: _values.RANDOM.choice(("google", "github")))
-    provider_account_id = Use(_values.token)
+    provider: ClassVar[object] = Use(lambda: _values.RANDOM.choice(("google", "github")))
+    provider_account_id: ClassVar[object] = Use(_values.token)
 
 
 class EmailVerificationTokenFactory(EntityFactory[EmailVerificationToken]):
     """A token that can still be used."""
 
-    email = Use(_email)
-    expires_at = Use(_values.later)
+    email: ClassVar[object] = Use(_email)
+    expires_at: ClassVar[object] = Use(_values.later)
 
 
 class PasswordResetTokenFactory(EntityFactory[PasswordResetToken]):
     """A token that can still be used."""
 
-    expires_at = Use(_values.later)
+    expires_at: ClassVar[object] = Use(_values.later)
 
 
 class ApiKeyFactory(EntityFactory[ApiKey]):
     """A personal key without an end. Its digest is of no token: ``api_keys.issue`` makes keys that authenticate somebody."""
 
-    prefix = Use(_values.token)
+    prefix: ClassVar[object] = Use(_values.token)
     pepper_version = None
 
 

@@ -42,7 +42,7 @@ __all__ = [
     "OnInvalid",
 ]
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @tenant_query

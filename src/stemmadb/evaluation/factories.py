@@ -1,7 +1,7 @@
 """How definitions, runs and what comes out of them are made up for tests, each in its place: in a tree, of one definition, frozen."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
@@ -64,7 +64,7 @@ def _freeze(session: Session, ids: Iterable[object]) -> None:
 class DefinitionFactory(EntityFactory[Definition]):
     """A root. A child is stored with ``parent_id`` alone; built without a database, it needs ``root_id`` and ``depth`` as well."""
 
-    content = Use(lambda: _values.model(DefinitionContent).replace(template=f"{_values.text()} {_values.token()}"))
+    content: ClassVar[object] = Use(lambda: _values.model(DefinitionContent).replace(template=f"{_values.text()} {_values.token()}"))
 
     @classmethod
     def before_insert(cls, session: Session, rows: Rows) -> None:
@@ -83,7 +83,7 @@ class DefinitionFactory(EntityFactory[Definition]):
 class ScenarioFactory(EntityFactory[Scenario]):
     """A variant, other than all others; its definition is frozen."""
 
-    content = Use(lambda: _values.model(ScenarioContent).replace(prompt=f"{_values.text()} {_values.token()}"))
+    content: ClassVar[object] = Use(lambda: _values.model(ScenarioContent).replace(prompt=f"{_values.text()} {_values.token()}"))
 
     @classmethod
     def before_insert(cls, session: Session, rows: Rows) -> None:
@@ -95,15 +95,17 @@ class ScenarioFactory(EntityFactory[Scenario]):
 class ExperimentFactory(EntityFactory[Experiment]):
     """A draft without a plan. ``concluded_at`` brings the status COMPLETED."""
 
-    status = PostGenerated(lambda _, values: ExperimentStatus.COMPLETED if values.get("concluded_at") else ExperimentStatus.DRAFT)
+    status: ClassVar[object] = PostGenerated(
+        lambda _, values: ExperimentStatus.COMPLETED if values.get("concluded_at") else ExperimentStatus.DRAFT
+    )
 
 
 class RunFactory(EntityFactory[Run]):
     """A pending run that reports its progress itself. A final status brings ``completed_at``, and ``completed_at`` a completion."""
 
-    config = Use(lambda: RunConfig(models=("stub:model",)))
-    status = PostGenerated(lambda _, values: RunStatus.COMPLETED if values.get("completed_at") else RunStatus.PENDING)
-    completed_at = PostGenerated(lambda _, values: _values.later() if values["status"] in _ENDED else None)
+    config: ClassVar[object] = Use(lambda: RunConfig(models=("stub:model",)))
+    status: ClassVar[object] = PostGenerated(lambda _, values: RunStatus.COMPLETED if values.get("completed_at") else RunStatus.PENDING)
+    completed_at: ClassVar[object] = PostGenerated(lambda _, values: _values.later() if values["status"] in _ENDED else None)
 
     @classmethod
     def before_insert(cls, session: Session, rows: Rows) -> None:
@@ -125,12 +127,12 @@ class RunScenarioSelectionFactory(EntityFactory[RunScenarioSelection]):
 class RunSlotFactory(EntityFactory[RunSlot]):
     """A queued slot of a run that has planned one. A status brings the lease, the end and the error that belong to it."""
 
-    model = Use(lambda: f"stub:{_values.token()}")
-    status = PostGenerated(lambda _, values: _slot_status(values))
-    lease_owner = PostGenerated(lambda _, values: "worker" if values["status"] == SlotStatus.RUNNING else None)
-    lease_expires_at = PostGenerated(lambda _, values: None if values["lease_owner"] is None else _values.later())
-    finished_at = PostGenerated(lambda _, values: _values.later() if values["status"] in _FINISHED else None)
-    error_code = PostGenerated(lambda _, values: "stub" if values["status"] == SlotStatus.FAILED else None)
+    model: ClassVar[object] = Use(lambda: f"stub:{_values.token()}")
+    status: ClassVar[object] = PostGenerated(lambda _, values: _slot_status(values))
+    lease_owner: ClassVar[object] = PostGenerated(lambda _, values: "worker" if values["status"] == SlotStatus.RUNNING else None)
+    lease_expires_at: ClassVar[object] = PostGenerated(lambda _, values: None if values["lease_owner"] is None else _values.later())
+    finished_at: ClassVar[object] = PostGenerated(lambda _, values: _values.later() if values["status"] in _FINISHED else None)
+    error_code: ClassVar[object] = PostGenerated(lambda _, values: "stub" if values["status"] == SlotStatus.FAILED else None)
 
     @classmethod
     def before_insert(cls, session: Session, rows: Rows) -> None:
@@ -142,12 +144,14 @@ class RunSlotFactory(EntityFactory[RunSlot]):
 class TranscriptFactory(EntityFactory[Transcript]):
     """A dialogue of a run. With ``scenario_id`` alone, of a run of the scenario's definition. An invalidated one has a reason."""
 
-    model = Use(lambda: f"stub:{_values.token()}")
-    input_tokens = Use(lambda: _values.RANDOM.choice((None, 0, 1, 2**40)))
-    output_tokens = Use(lambda: _values.RANDOM.choice((None, 0, 1, 2**40)))
-    cost_currency = PostGenerated(lambda _, values: None if values.get("cost") is None else "EUR")
-    invalidated_at = PostGenerated(lambda _, values: _values.moment() if values.get("invalidated_reason") is not None else None)
-    invalidated_reason = PostGenerated(lambda _, values: None if values.get("invalidated_at") is None else _values.text())
+    model: ClassVar[object] = Use(lambda: f"stub:{_values.token()}")
+    input_tokens: ClassVar[object] = Use(lambda: _values.RANDOM.choice((None, 0, 1, 2**40)))
+    output_tokens: ClassVar[object] = Use(lambda: _values.RANDOM.choice((None, 0, 1, 2**40)))
+    cost_currency: ClassVar[object] = PostGenerated(lambda _, values: None if values.get("cost") is None else "EUR")
+    invalidated_at: ClassVar[object] = PostGenerated(
+        lambda _, values: _values.moment() if values.get("invalidated_reason") is not None else None
+    )
+    invalidated_reason: ClassVar[object] = PostGenerated(lambda _, values: None if values.get("invalidated_at") is None else _values.text())
 
     @classmethod
     def before_insert(cls, session: Session, rows: Rows) -> None:
@@ -159,9 +163,9 @@ class TranscriptFactory(EntityFactory[Transcript]):
 class ScoreFactory(EntityFactory[Score]):
     """A number that somebody gave to a transcript."""
 
-    annotator = Use(lambda: f"judge {_values.token()}")
-    value = Use(lambda: _values.RANDOM.choice((0.0, 1.0, -1.5, _values.RANDOM.random())))
-    cost_currency = PostGenerated(lambda _, values: None if values.get("cost") is None else "EUR")
+    annotator: ClassVar[object] = Use(lambda: f"judge {_values.token()}")
+    value: ClassVar[object] = Use(lambda: _values.RANDOM.choice((0.0, 1.0, -1.5, _values.RANDOM.random())))
+    cost_currency: ClassVar[object] = PostGenerated(lambda _, values: None if values.get("cost") is None else "EUR")
 
 
 class RunComparisonFactory(EntityFactory[RunComparison]):

@@ -38,7 +38,7 @@ __all__ = [
     "delete",
 ]
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 _ROUNDS: Final = 10
 """How often a version is numbered anew that others have taken."""

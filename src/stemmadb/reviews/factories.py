@@ -1,5 +1,7 @@
 """How books and reviews are made up for tests: numbers with their check digits, and the times that a status brings."""
 
+from typing import ClassVar
+
 from stemmadb.reviews._isbn import normalize_isbn
 from stemmadb.reviews.entities import Book, ExternalSource, Review, ReviewStatus
 from stemmadb.testing import _values
@@ -18,16 +20,22 @@ def _isbn() -> str:
 class BookFactory(EntityFactory[Book]):
     """A book that was entered by hand. A source brings what the source calls it."""
 
-    isbn = Use(_isbn)
-    external_id = PostGenerated(lambda _, values: _values.token() if _comes_from_elsewhere(values.get("external_source")) else None)
+    isbn: ClassVar[object] = Use(_isbn)
+    external_id: ClassVar[object] = PostGenerated(
+        lambda _, values: _values.token() if _comes_from_elsewhere(values.get("external_source")) else None
+    )
 
 
 class ReviewFactory(EntityFactory[Review]):
     """A published review that nobody has liked yet. ``status=DELETED`` brings ``deleted_at``, and the reverse; a draft has no date."""
 
-    status = PostGenerated(lambda _, values: ReviewStatus.DELETED if values.get("deleted_at") else ReviewStatus.PUBLISHED)
-    deleted_at = PostGenerated(lambda _, values: _values.moment() if values.get("status") == ReviewStatus.DELETED else None)
-    published_at = PostGenerated(lambda _, values: None if values.get("status") == ReviewStatus.DRAFT else _values.moment())
+    status: ClassVar[object] = PostGenerated(lambda _, values: ReviewStatus.DELETED if values.get("deleted_at") else ReviewStatus.PUBLISHED)
+    deleted_at: ClassVar[object] = PostGenerated(
+        lambda _, values: _values.moment() if values.get("status") == ReviewStatus.DELETED else None
+    )
+    published_at: ClassVar[object] = PostGenerated(
+        lambda _, values: None if values.get("status") == ReviewStatus.DRAFT else _values.moment()
+    )
 
 
 def _comes_from_elsewhere(source: object) -> bool:

@@ -29,8 +29,8 @@ try:
     from polyfactory import PostGenerated, Use
     from polyfactory.factories.pydantic_factory import ModelFactory
     from polyfactory.field_meta import FieldMeta
-except ImportError as error:
-    raise MissingDependencyError("testing") from error
+except ImportError as _error:
+    raise MissingDependencyError("testing") from _error
 
 if TYPE_CHECKING:
     from random import Random

@@ -1,6 +1,7 @@
 """How workspaces and what waits in them are made up for tests."""
 
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from sqlalchemy.orm import Session
 
@@ -19,7 +20,7 @@ _DECIDED = (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED)
 class WorkspaceFactory(EntityFactory[Workspace]):
     """A workspace with its owner, who is its member."""
 
-    slug = Use(lambda: f"w-{_values.token()}")
+    slug: ClassVar[object] = Use(lambda: f"w-{_values.token()}")
 
     @classmethod
     def create_each(cls, session: Session, rows: Iterable[Mapping[str, object]]) -> list[Workspace]:
@@ -35,8 +36,10 @@ class WorkspaceFactory(EntityFactory[Workspace]):
 class ApprovalItemFactory(EntityFactory[ApprovalItem]):
     """An item that waits. ``status=APPROVED`` or ``REJECTED`` brings ``decided_at``, and ``decided_at`` an approval."""
 
-    status = PostGenerated(lambda _, values: ApprovalStatus.APPROVED if values.get("decided_at") else ApprovalStatus.PENDING)
-    decided_at = PostGenerated(lambda _, values: _values.moment() if values["status"] in _DECIDED else None)
+    status: ClassVar[object] = PostGenerated(
+        lambda _, values: ApprovalStatus.APPROVED if values.get("decided_at") else ApprovalStatus.PENDING
+    )
+    decided_at: ClassVar[object] = PostGenerated(lambda _, values: _values.moment() if values["status"] in _DECIDED else None)
 
 
 FACTORIES = (WorkspaceFactory, ApprovalItemFactory)

@@ -12,6 +12,7 @@ changes nothing. A file of any size takes the memory of its largest sample and o
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from stemmadb._exports import adopt
@@ -31,7 +32,7 @@ __all__ = [
     "OnProgress",
 ]
 
-log = logging.getLogger("stemmadb.evaluation.importers")
+log: Final = logging.getLogger("stemmadb.evaluation.importers")
 
 
 def import_inspect(

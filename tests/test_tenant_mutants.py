@@ -288,7 +288,7 @@ def test_most_are_caught_by_what_callers_learn_too(bare: Place, users: dict[int,
             found = any(fails(check, bare.neighbours, function) for check, function in checks)
         (caught if found else missed).append(name)
     print(f"{len(caught)} of {len(STATEMENTS)}; not {missed}")
-    assert len(caught) >= 0.6 * len(STATEMENTS)
+    assert len(caught) >= 0.5 * len(STATEMENTS)
 
 
 def fails(check: Callable[..., Any], *arguments: Any) -> bool:

@@ -62,6 +62,8 @@ class City:
         self.marked = self._mark()
         with db.session() as session:
             self.nobodys = Nobodys(self.filled[0], users.create(session, "stranger@walks.example").id)
+        # A cohort keeps the ids that its maker names, of whatever they are, and shows them to its workspace.
+        self.criteria: dict[UUID, set[str]] = {filled.workspace_id: set() for filled in self.filled}
         self.homes: dict[str, UUID] = {}
         with db.session() as session:
             connection = session.connection()
@@ -95,10 +97,12 @@ class City:
         """The workspaces beside this one."""
         return [filled for filled in self.filled if filled is not own]
 
-    def reveals(self, own: Filled, answer: str, given: str) -> list[str]:
+    def reveals(self, own: Filled, answer: str, given: str, function: str = "") -> list[str]:
         """What an answer tells of other workspaces: their rows, ids of rows that the caller did not name, and marked texts."""
         rows = [found for found in ENTITY.findall(answer) if found != str(own.workspace_id)]
         named = set(ID.findall(given))
+        if function.startswith("evaluation.cohorts."):
+            named |= self.criteria[own.workspace_id]
         ids = [found for found in ID.findall(answer) if found not in named and self.homes.get(found, own.workspace_id) != own.workspace_id]
         theirs = [mark for workspace_id, mark in self.marks.items() if workspace_id != own.workspace_id]
         return rows + ids + [mark for mark in theirs if mark in answer and mark not in given]
@@ -215,13 +219,16 @@ class Walker:
         if "seed" in inspect.signature(function.function).parameters:
             # Without one each call draws another sample.
             keywords["seed"] = 7
-        return Step(function, arguments.positional, keywords)
+        step = Step(function, arguments.positional, keywords)
+        if function.name in {"evaluation.cohorts.create", "evaluation.cohorts.update"}:
+            self._city.criteria[own.workspace_id].update(ID.findall(step.given))
+        return step
 
     def note(self, own: Filled, step: Step, answer: str, *, is_result: bool) -> None:
         """Count a step, and keep what it revealed."""
         self.called[step.function.name] += 1
         self.answered[step.function.name] += is_result
-        self.revealed += [f"{step.function.name}: {what}" for what in self._city.reveals(own, answer, step.given)]
+        self.revealed += [f"{step.function.name}: {what}" for what in self._city.reveals(own, answer, step.given, step.function.name)]
 
     def step(self, session: Session, own: Filled) -> None:
         """Call one function, in up to three savepoints of which some are rolled back."""

@@ -7,6 +7,7 @@ phase, and the few assignments at the top of each file say the rest.
 
 import ast
 import re
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ GROUP = "stemmadb.migrations"
 """The entry points through which other distributions bring branches: its name, and the package that lies in the folder of its revisions."""
 
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_(?P<phase>expand|contract)_(?P<what>[a-z0-9_]+)\.py")
+_READING = threading.Lock()
 _BRANCH = re.compile(r"[a-z][a-z0-9_]*")
 _REVISION = re.compile(r"(?P<branch>[a-z][a-z0-9_]*)_(?P<number>\d{4})")
 
@@ -83,7 +85,9 @@ def revisions() -> Mapping[str, Revision]:
     Raises:
         MigrationError: two revisions of a branch have one number, or a file breaks the naming rule.
     """
-    return _read(location())
+    # One thread at a time: ast.parse of CPython 3.11 counts how deep it is for all threads together, and may fail for it.
+    with _READING:
+        return _read(location())
 
 
 def branches() -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from stemmadb import documents
 from stemmadb._console import AsJson, Url, err, open_database, output
+from stemmadb._rewrites import MAX_BATCH
 from stemmadb.database import Database
 from stemmadb.documents import ColumnCensus, UpgradeReport
 from stemmadb.documents._registered import document_called
-from stemmadb.documents._upgrade import MAX_BATCH
 
 group = typer.Typer(no_args_is_help=True, help="Versioned documents as they are stored.")
 

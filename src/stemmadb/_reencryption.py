@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import JSON, Column, Text, Update, bindparam, cast, func, select, text, tuple_, update
-from sqlalchemy import column as plain_column
+from sqlalchemy import Column, Text
 from sqlalchemy.orm import Session
 
 from stemmadb._ciphertexts import count, key_of, place_of
+from stemmadb._rewrites import PASSES, Rewrite
 from stemmadb._secrets import decrypt, encrypt
 from stemmadb.errors import ConfigurationError
 from stemmadb.settings import KeyRing
 
 log = logging.getLogger("stemmadb.secrets")
-
-MAX_BATCH = 10_000
-# Rows that were locked, or written by a process with the ring of before, while a pass went by.
-_PASSES = 3
-_REWRITE = text("SET LOCAL stemma.rewrite = 'on'")
 
 
 @dataclass(frozen=True)
@@ -64,35 +59,18 @@ class Reencryption:
     progress: Callable[[RotationReport], object] | None
 
     def __post_init__(self) -> None:
-        self.key: list[Column[Any]] = list(self.column.table.primary_key)
         self.report = RotationReport(self.name, self.keys[0][0], self.dry_run)
         known = [name for name, _ in self.keys[1:]]
         # Only what a key of the ring can open: rows of unknown keys are neither read nor locked.
-        self.old = key_of(self.column).in_(known)
-        self.write = self._statement()
+        self.rows = Rewrite(self.session, self.column, key_of(self.column).in_(known), Text())
         self.started = time.monotonic()
-
-    def _statement(self) -> Update:
-        """Return the UPDATE that takes keys, and texts of before and after, as one JSON parameter."""
-        table: Any = self.column.table
-        types = [plain_column(f"key_{position}", part.type) for position, part in enumerate(self.key)]
-        rows = cast(bindparam("rows", type_=Text), JSON)
-        sealed = (
-            func.json_to_recordset(rows)
-            .table_valued(*types, plain_column("before", Text), plain_column("after", Text), name="sealed")
-            .render_derived(with_types=True)
-        )
-        same = [part == sealed.c[f"key_{position}"] for position, part in enumerate(self.key)]
-        # It is no change of the row: what SQLAlchemy would set with every UPDATE stays.
-        kept = {other: other for other in table.columns if other.onupdate is not None}
-        return update(table).values({self.column: sealed.c.after, **kept}).where(*same, self.column == sealed.c.before)
 
     def run(self) -> RotationReport:
         """Pass over the table until nothing is left to do. What others keep locking is left to another run."""
-        for _ in range(1 if self.dry_run else _PASSES):
+        for _ in range(1 if self.dry_run else PASSES):
             before = self.report.rotated
             self.report = replace(self.report, unreadable=0)
-            for rows in self._batches():
+            for rows in self.rows.batches(self.batch, locked=not self.dry_run):
                 self._rotate(rows)
                 self.session.commit()
                 self._tell()
@@ -102,34 +80,11 @@ class Reencryption:
         self._tell()
         return self.report
 
-    def _batches(self) -> Iterator[Sequence[Any]]:
-        """Yield the rows of older keys in the order of the primary key, locked until the transaction ends."""
-        after: tuple[Any, ...] | None = None
-        while True:
-            statement = select(*self.key, self.column).where(self.old).order_by(*self.key).limit(self.batch)
-            if after is not None:
-                statement = statement.where(tuple_(*self.key) > tuple_(*after))
-            if not self.dry_run:
-                self.session.execute(_REWRITE)
-                # The lock of an UPDATE that changes no key: rows that refer to it can still be added.
-                statement = statement.with_for_update(key_share=True, skip_locked=True)
-            rows = self.session.connection().execute(statement).all()
-            if rows:
-                yield rows
-                after = tuple(rows[-1][:-1])
-            if len(rows) < self.batch:
-                return
-
     def _rotate(self, rows: Sequence[Any]) -> None:
         sealed = [(row, after) for row in rows if (after := self._sealed(row)) is not None]
         written = len(sealed)
         if sealed and not self.dry_run:
-            values = [
-                {**{f"key_{position}": str(part) for position, part in enumerate(row[:-1])}, "before": row[-1], "after": after}
-                for row, after in sealed
-            ]
-            result: Any = self.session.connection().execute(self.write, {"rows": json.dumps(values)})
-            written = result.rowcount
+            written = self.rows.write((row[:-1], json.dumps(after)) for row, after in sealed)
         unreadable = self.report.unreadable + len(rows) - len(sealed)
         self.report = replace(self.report, rotated=self.report.rotated + written, unreadable=unreadable)
 

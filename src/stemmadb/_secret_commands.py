@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stemmadb import _ciphertexts, secrets
 from stemmadb._console import AsJson, Url, err, open_database, output
-from stemmadb._reencryption import MAX_BATCH
+from stemmadb._rewrites import MAX_BATCH
 from stemmadb.database import Database
 from stemmadb.secrets import RotationReport
 

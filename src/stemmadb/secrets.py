@@ -25,7 +25,8 @@ from sqlalchemy import Column
 from stemmadb import _ciphertexts, errors
 from stemmadb._ciphertexts import SecretCounts
 from stemmadb._exports import adopt
-from stemmadb._reencryption import MAX_BATCH, Reencryption, RotationReport
+from stemmadb._reencryption import Reencryption, RotationReport
+from stemmadb._rewrites import MAX_BATCH
 from stemmadb._secrets import require_extra, secret_keys
 from stemmadb.documents._census import every_row, table_of
 

@@ -8,7 +8,6 @@ version says what is left, so that to go on is to start again.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -16,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Column, Text, Update, and_, bindparam, cast, func, select, text, tuple_, update
-from sqlalchemy import column as plain_column
+from sqlalchemy import Column, and_, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from stemmadb import errors
+from stemmadb._rewrites import MAX_BATCH, PASSES, Rewrite
 from stemmadb.documents._census import count, every_row, find_column, table_of
 from stemmadb.documents._dump import dump_json
 from stemmadb.documents._guard import stored_version
@@ -34,14 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stemmadb.documents")
 
-MAX_BATCH = 10_000
-# Rows that were locked, or written by an older release, while a pass went by.
-_PASSES = 3
 # What one UPDATE is sent at most; PostgreSQL takes no parameter of 1 GB.
 _CHUNK_CHARACTERS = 16 * 1024 * 1024
 
 _MAY_UPDATE = text("SELECT pg_catalog.has_table_privilege(:table, 'UPDATE')")
-_REWRITE = text("SET LOCAL stemma.rewrite = 'on'")
 _HASH = re.compile(r"stemma_document_hash\(\s*\"?(\w+)\"?\s*\)")
 
 _sleep = time.sleep
@@ -127,71 +122,38 @@ class _Upgrade:
     def __post_init__(self) -> None:
         column: Any = self.column
         self.document: type[Document] = column.type.document
-        self.key: list[Column[Any]] = list(column.table.primary_key)
         self.report = UpgradeReport(self.name, write_version(self.document), self.dry_run, 0, 0, 0, 0, 0.0)
-        self.old = and_(column.is_not(None), stored_version(column).between(0, self.report.version - 1))
+        old = and_(column.is_not(None), stored_version(column).between(0, self.report.version - 1))
+        self.rows = Rewrite(self.session, column, old, JSONB())
         # With a rate, a batch takes about a second at most: the rate is one of seconds and not of batches.
         self.size = self.batch if self.rate is None else min(self.batch, max(1, int(self.rate)))
-        self.write = self._statement()
         self.started = time.monotonic()
-
-    def _statement(self) -> Update:
-        """Return the UPDATE that takes keys and documents as one JSON parameter."""
-        table: Any = self.column.table
-        types = [plain_column(f"key_{position}", part.type) for position, part in enumerate(self.key)]
-        rows = cast(bindparam("rows", type_=Text), JSON)
-        stepped = (
-            func.json_to_recordset(rows)
-            .table_valued(*types, plain_column("document", JSONB), name="stepped")
-            .render_derived(with_types=True)
-        )
-        same = [part == stepped.c[f"key_{position}"] for position, part in enumerate(self.key)]
-        # It is no change of the row: what SQLAlchemy would set with every UPDATE stays.
-        kept = {other: other for other in table.columns if other.onupdate is not None}
-        return update(table).values({self.column: stepped.c.document, **kept}).where(*same, self.old)
 
     def run(self) -> UpgradeReport:
         """Pass over the table until nothing is left to do. What others keep locking is left to another run."""
-        for _ in range(1 if self.dry_run else _PASSES):
+        for _ in range(1 if self.dry_run else PASSES):
             before = self.report.upgraded
             self.report = replace(self.report, corrupt=0)
-            for rows in self._batches():
+            began = time.monotonic()
+            for rows in self.rows.batches(self.size, locked=not self.dry_run):
                 self._step_up(rows)
                 self.session.commit()
                 self._tell()
+                if self.rate is not None and len(rows) == self.size:
+                    _sleep(max(0.0, len(rows) / self.rate - (time.monotonic() - began)))
+                began = time.monotonic()
             self._count()
             if self.report.left == 0 or self.report.upgraded == before:
                 break
         log.info("%s: upgraded %s rows to version %s", self.name, self.report.upgraded, self.report.version)
         return self.report
 
-    def _batches(self) -> Iterator[Sequence[Any]]:
-        """Yield the old rows in the order of their keys, locked until the transaction ends."""
-        after: tuple[Any, ...] | None = None
-        while True:
-            began = time.monotonic()
-            statement = select(*self.key, cast(self.column, Text)).where(self.old).order_by(*self.key).limit(self.size)
-            if after is not None:
-                statement = statement.where(tuple_(*self.key) > tuple_(*after))
-            if not self.dry_run:
-                self.session.execute(_REWRITE)
-                # The lock of an UPDATE that changes no key: rows that refer to it can still be added.
-                statement = statement.with_for_update(key_share=True, skip_locked=True)
-            rows = self.session.connection().execute(statement).all()
-            if rows:
-                yield rows
-                after = tuple(rows[-1][:-1])
-            if len(rows) < self.size:
-                return
-            if self.rate is not None:
-                _sleep(max(0.0, len(rows) / self.rate - (time.monotonic() - began)))
-
     def _step_up(self, rows: Sequence[Any]) -> None:
         """Write the rows of a batch back, but those that cannot be read."""
         stepped = [(tuple(row[:-1]), document) for row in rows if (document := self._stepped(row)) is not None]
         written = len(stepped)
         if not self.dry_run:
-            written = sum(self._write(chunk) for chunk in _chunks(stepped))
+            written = sum(self.rows.write(chunk) for chunk in _chunks(stepped))
         upgraded, corrupt = self.report.upgraded + written, self.report.corrupt + len(rows) - len(stepped)
         self.report = replace(self.report, upgraded=upgraded, corrupt=corrupt)
 
@@ -203,14 +165,6 @@ class _Upgrade:
             key = row[0] if len(row) == 2 else tuple(row[:-1])
             log.warning("left a row as it is: %s", error.located(self.column.table.name, self.column.name, key))
             return None
-
-    def _write(self, rows: Sequence[tuple[tuple[Any, ...], str]]) -> int:
-        values = []
-        for key, document in rows:
-            named = json.dumps({f"key_{position}": part for position, part in enumerate(key)}, default=str)
-            values.append(f'{named[:-1]},"document":{document}}}')
-        result: Any = self.session.connection().execute(self.write, {"rows": f"[{','.join(values)}]"})
-        return int(result.rowcount)
 
     def _count(self) -> None:
         """Look at what is stored now: how much is still old, of a newer release, or of no version."""

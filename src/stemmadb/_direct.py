@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from sqlalchemy import Boolean, Column, Connection, DateTime, Integer, LargeBinary, Select, String, TextualSelect, Uuid
+from sqlalchemy import Boolean, Column, Connection, DateTime, Integer, LargeBinary, Select, String, TextClause, TextualSelect, Uuid
 
 from stemmadb import _openings as openings
 from stemmadb import observability
@@ -48,13 +48,16 @@ class DirectStatement:
 
     Args:
         statement: what is executed. Parameters of a text are given as psycopg adapts them.
-        columns: the columns of its rows, in order, whose types say what becomes of the driver's values.
+        columns: the columns of its rows, in order, whose types say what becomes of the driver's values. None: nothing does.
+        is_binary: whether the rows arrive in the binary format. None: where every column's type is the same in both.
     """
 
-    def __init__(self, statement: TextualSelect | Select[Any], columns: Sequence[Column[Any]]) -> None:
+    def __init__(
+        self, statement: TextClause | TextualSelect | Select[Any], columns: Sequence[Column[Any]] = (), *, is_binary: bool | None = None
+    ) -> None:
         self._statement = statement
         self._columns = columns
-        self._binary = all(isinstance(column.type, _BINARY) for column in columns)
+        self._binary = all(isinstance(column.type, _BINARY) for column in columns) if is_binary is None else is_binary
         self._compiled: dict[str, _Compiled | None] = {}
         self._processors: dict[str, list[tuple[int, Any]]] = {}
 
@@ -93,7 +96,7 @@ class DirectStatement:
         if driver not in self._compiled:
             made: Any = self._statement.compile(dialect=connection.dialect)
             binds = None
-            if not isinstance(self._statement, TextualSelect):
+            if isinstance(self._statement, Select):
                 processors = made._bind_processors
                 binds = [_Bind(name, bind.key, bind.effective_value, processors.get(name)) for bind, name in made.bind_names.items()]
             fits = not (made.post_compile_params or made.literal_execute_params or made.escaped_bind_names)

@@ -4,8 +4,9 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
+from datetime import datetime
+from types import MappingProxyType, NoneType
+from typing import Any, ClassVar, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, get_args, get_type_hints
 from uuid import UUID
 
 import psycopg
@@ -24,11 +25,25 @@ from stemmadb._sqlstates import translate
 from stemmadb.documents import DocumentColumn
 from stemmadb.entity import Entity
 
-__all__ = ["query", "tenant_query", "sql", "sql_rows", "EntityStatement", "RowStatement", "AnySelect", "read", "guard", "translated"]
+__all__ = [
+    "query",
+    "tenant_query",
+    "sql",
+    "sql_rows",
+    "sql_tuples",
+    "EntityStatement",
+    "RowStatement",
+    "TupleStatement",
+    "AnySelect",
+    "read",
+    "guard",
+    "translated",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", bound=Entity)
+T = TypeVar("T", bound=NamedTuple)
 
 AnySelect = Select[*tuple[Any, ...]]
 """A SELECT of any number of columns or entities."""
@@ -37,6 +52,8 @@ AnySelect = Select[*tuple[Any, ...]]
 _FOREIGN = (SQLAlchemyError, psycopg.Error, UnicodeEncodeError)
 # An object that the session holds already takes the values that the statement returned.
 _FRESH = {"populate_existing": True}
+# What the driver makes of them is the same in both of PostgreSQL's formats.
+_NATIVE = {UUID, str, int, float, bool, bytes, datetime, NoneType}
 
 
 def query(fn: Callable[Concatenate[Session, P], R], /) -> Callable[Concatenate[Session, P], R]:
@@ -185,6 +202,25 @@ class RowStatement(_Statement):
         return tenancy.connection_of(session).execute(self.text, filled)
 
 
+class TupleStatement(_Statement, Generic[T]):
+    """An SQL constant whose rows are named tuples, executed past what SQLAlchemy does around statements."""
+
+    def __init__(self, row: type[T], statement: str) -> None:
+        super().__init__(statement)
+        self._make = row._make
+        hints = get_type_hints(row).values()
+        self._direct = DirectStatement(text(statement), is_binary=all(_NATIVE.issuperset(get_args(hint) or (hint,)) for hint in hints))
+
+    def all(self, session: Session, **parameters: object) -> list[T]:
+        """Return every row."""
+        filled = self._parameters(session, parameters)
+        return [self._make(row) for row in self._direct.fetch(tenancy.connection_of(session), filled)]
+
+    def first(self, session: Session, **parameters: object) -> T | None:
+        """Return the first row, or None. Every row is fetched: for statements that find one."""
+        return next(iter(self.all(session, **parameters)), None)
+
+
 class EntityStatement(_Statement, Generic[E]):
     """An SQL constant whose rows are entities, attached to the session."""
 
@@ -293,3 +329,13 @@ def sql(
 def sql_rows(statement: str) -> RowStatement:
     """Make a constant from SQL text that yields plain rows. ``:workspace_id`` fills itself in."""
     return RowStatement(statement)
+
+
+def sql_tuples(row: type[T], statement: str) -> TupleStatement[T]:
+    """
+    Make a constant from SQL text that yields named tuples, for what is read often: it costs half as much as plain rows.
+
+    ``row`` is a NamedTuple of the statement's columns in their order, with the types that psycopg makes of them; an enum is cast to text.
+    ``:workspace_id`` fills itself in.
+    """
+    return TupleStatement(row, statement)

@@ -1,7 +1,9 @@
 """SQL text that goes past SQLAlchemy's machinery is still seen, logged and refused like any other."""
 
 import logging
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from sqlalchemy import event, text
@@ -16,12 +18,46 @@ from stemmadb.evaluation import definitions
 from stemmadb.evaluation.definitions import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig
 from stemmadb.evaluation.entities import Definition, Run
-from stemmadb.query import query, sql
+from stemmadb.query import query, sql, sql_tuples
 from stemmadb.settings import Settings
 from stemmadb.testing import count_queries
 
 SLEEP = sql(Definition, "SELECT {columns} FROM pg_sleep(:seconds), stemma.definitions WHERE definitions.workspace_id = :workspace_id")
 RUNS = sql(Run, "SELECT {columns} FROM stemma.runs WHERE runs.workspace_id = :workspace_id")
+
+
+class Native(NamedTuple):
+    """One value of each type that PostgreSQL sends in the binary format, and some of none."""
+
+    id: UUID
+    name: str
+    whole: int
+    real: float
+    holds: bool
+    raw: bytes
+    at: datetime
+    texts: list[str]
+    nothing: str | None
+
+
+class Named(NamedTuple):
+    """A document among the columns: it comes as text."""
+
+    name: str
+    content: dict[str, Any]
+
+
+NATIVE = sql_tuples(
+    Native,
+    r"""
+    SELECT definitions.id, definitions.name, definitions.version, 0.1::float8, definitions.parent_id IS NULL, '\x00ff'::bytea,
+           timestamptz '2026-02-03 04:05:06.789 UTC', ARRAY['a', NULL, ''], NULL
+      FROM stemma.definitions
+     WHERE definitions.workspace_id = :workspace_id AND definitions.name LIKE :name
+     ORDER BY definitions.name
+    """,
+)
+NAMED = sql_tuples(Named, "SELECT name, content FROM stemma.definitions WHERE definitions.workspace_id = :workspace_id")
 CONTENT = DefinitionContent(preamble="p", template="t")
 
 
@@ -42,6 +78,34 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(DirectStatement, "fetch", fetch)
     return found
+
+
+def test_both_ways_lead_to_the_same_tuples(session: Session, sent: list[bool]) -> None:
+    """What was added but not sent is there; each type is what psycopg makes of it, whatever listens."""
+    for name in ("Trolley", "100% boat", "Trolley bus"):
+        session.add(Definition(name=name, content=CONTENT))
+    direct = NATIVE.all(session, name="Trolley%")
+    with count_queries() as count:
+        heard = NATIVE.all(session, name="Trolley%")
+    assert (sent, count.count) == ([True, False], 1)
+    assert direct == heard
+    assert [row.name for row in direct] == ["Trolley", "Trolley bus"]
+    assert {type(row) for row in direct + heard} == {Native}
+    at = datetime(2026, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
+    assert direct[0][2:] == (1, 0.1, True, b"\x00\xff", at, ["a", None, ""], None)
+    assert direct[0].id == session.query(Definition).filter_by(name="Trolley").one().id
+    assert NATIVE.first(session, name="100\\%%") == NATIVE.all(session, name="100% boat")[0]
+    assert NATIVE.first(session, name="nothing") is None
+
+
+def test_what_is_not_native_comes_as_text(session: Session, sent: list[bool]) -> None:
+    """JSON has a form of its own in the binary format: such rows are read as SQLAlchemy reads them."""
+    definitions.create(session, DefinitionCreate(name="Trolley", content=CONTENT))
+    with count_queries():
+        heard = NAMED.first(session)
+    assert NAMED.first(session) == heard
+    assert heard is not None
+    assert heard.content["template"] == "t"
 
 
 def test_both_ways_lead_to_the_same_entities(session: Session, sent: list[bool]) -> None:

@@ -1,4 +1,4 @@
-"""What the modules about API keys share: how a key gets its row, and what a name and scopes must be."""
+"""What the modules about API keys share: how a key gets its row and is found, and what a name and scopes must be."""
 
 import functools
 import logging
@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -19,7 +20,7 @@ from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.data import checked_text
 from stemmadb.entity import uuid7
 from stemmadb.errors import ConflictError, ValidationError
-from stemmadb.query import sql
+from stemmadb.query import sql, sql_tuples
 from stemmadb.settings import KeyRing, load_settings
 
 # The private modules about keys log under the name that callers import.
@@ -39,6 +40,37 @@ _INSERT = sql(
             now() + CAST(:expires_in AS interval), :rotated_from_id)
     ON CONFLICT (prefix) DO NOTHING
     RETURNING {columns}
+    """,
+)
+
+
+class StoredKey(NamedTuple):
+    """What a token is compared with."""
+
+    id: UUID
+    user_id: UUID
+    workspace_id: UUID | None
+    key_hash: bytes
+    pepper_version: int | None
+    scopes: list[str]
+    holds: bool
+    """Neither the key nor its owner or workspace has ended."""
+    stale: bool
+    """Its last use is to be written."""
+
+
+# The owner is read with the key, so that a deleted or suspended person's keys stop at once.
+STORED: Final = sql_tuples(
+    StoredKey,
+    """
+    SELECT api_keys.id, api_keys.user_id, api_keys.workspace_id, api_keys.key_hash, api_keys.pepper_version, api_keys.scopes,
+           api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now()) AND users.status = 'ACTIVE'
+               AND (workspaces.id IS NULL OR workspaces.deleted_at IS NULL) AS holds,
+           coalesce(api_keys.last_used_at < now() - CAST(:grain AS interval), true) AS stale
+      FROM stemma.api_keys
+      JOIN stemma.users ON users.id = api_keys.user_id
+      LEFT JOIN stemma.workspaces ON workspaces.id = api_keys.workspace_id
+     WHERE api_keys.prefix = :prefix
     """,
 )
 

@@ -17,6 +17,7 @@ from stemmadb._exports import adopt
 from stemmadb.accounts import _tokens
 from stemmadb.accounts._key_rotation import rotate, set_scopes
 from stemmadb.accounts._key_rows import (
+    STORED,
     NewKey,
     checked_lifetime,
     checked_name,
@@ -170,19 +171,6 @@ def create(
     return key
 
 
-# The owner is read with the key, so that a deleted or suspended person's keys stop at once.
-_VERIFY = sql_rows(
-    """
-    SELECT api_keys.id, api_keys.user_id, api_keys.workspace_id, api_keys.key_hash, api_keys.pepper_version, api_keys.scopes,
-           api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > now()) AND users.status = 'ACTIVE'
-               AND (workspaces.id IS NULL OR workspaces.deleted_at IS NULL) AS holds,
-           coalesce(api_keys.last_used_at < now() - CAST(:grain AS interval), true) AS stale
-      FROM stemma.api_keys
-      JOIN stemma.users ON users.id = api_keys.user_id
-      LEFT JOIN stemma.workspaces ON workspaces.id = api_keys.workspace_id
-     WHERE api_keys.prefix = :prefix
-    """
-)
 # Conditional, so that of many concurrent uses one writes, at most every five minutes; a digest of an older pepper is renewed with it.
 # A row that somebody holds, the caller's own transaction perhaps, is left alone: nobody waits for this.
 _USED = """
@@ -219,9 +207,9 @@ def verify(session: Session, token: SecretStr, *, required_scope: str | None = N
     if parsed is None:
         raise AuthenticationError
     peppers = known_peppers()
-    row = _VERIFY.first(session, prefix=parsed.prefix, grain=_GRAIN)
+    row = STORED.first(session, prefix=parsed.prefix, grain=_GRAIN)
     # An unknown id does the same work as a known one.
-    stored = bytes(32) if row is None else bytes(row.key_hash)
+    stored = bytes(32) if row is None else row.key_hash
     computed = _tokens.digest(parsed.text, _tokens.pepper_of(peppers, None if row is None else row.pepper_version))
     if not hmac.compare_digest(stored, computed) or row is None or not row.holds:
         raise AuthenticationError

@@ -1,16 +1,14 @@
 """How trees and tables show themselves: as text in terminals, as HTML in notebooks. What rows say is never markup or a control there."""
 
-import html
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 # C0 and C1 controls, what changes the direction of the text around it, line separators, and what no encoding can write.
 _UNSHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _MOST_LEVELS = 40
-_MOST_ROWS = 500
 _MOST_LETTERS = 400
 
 
@@ -59,30 +57,3 @@ def json_text(value: Any) -> str:
     """Return a JSON value as one printable line, which ends early when it is long."""
     text = printable(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
-
-
-def table_html(head: Sequence[str], rows: Iterable[Sequence[str]], more: int = 0) -> str:
-    """Return a table whose cells are text, whatever stands in them; ``more`` is how many rows were left out."""
-    parts = ["<table><thead><tr>", *(f"<th>{_text(cell)}</th>" for cell in head), "</tr></thead><tbody>"]
-    for row in rows:
-        parts += ["<tr>", *(f'<td style="text-align: left; white-space: pre">{_text(cell)}</td>' for cell in row), "</tr>"]
-    if more:
-        parts.append(f'<tr><td colspan="{len(head)}">… and {more:,} more</td></tr>')
-    return "".join([*parts, "</tbody></table>"])
-
-
-def tree_html(top: B, head: Sequence[str], cells: Callable[[B], Sequence[str]]) -> str:
-    """Return a tree as a table, of which the first column has the guides. It ends after 500 rows, and says how many there are more."""
-    rows: list[Sequence[str]] = []
-    more = 0
-    for guide, node in guided(top):
-        if len(rows) == _MOST_ROWS:
-            more += 1
-        else:
-            first, *others = cells(node)
-            rows.append((guide + first, *others))
-    return table_html(head, rows, more)
-
-
-def _text(cell: str) -> str:
-    return html.escape(printable(cell))

@@ -43,6 +43,7 @@ from stemmadb._fields import (
     vocabulary_field,
 )
 from stemmadb._ids import Id, parse_id, parse_reference
+from stemmadb._tables import record_html
 from stemmadb.errors import ValidationError
 
 __all__ = [
@@ -230,6 +231,9 @@ class Entity(sqlmodel.SQLModel, metaclass=EntityMeta, registry=_registry):
         loaded = self.__dict__
         shown = [column.key for column in self.__table__.columns if not column.info["deferred"]]
         return [(name, loaded[name]) for name in shown if name in loaded]
+
+    def _repr_html_(self) -> str:
+        return record_html(self)
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """

@@ -24,6 +24,7 @@ from stemmadb import tenancy
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
 from stemmadb._direct import DirectStatement
 from stemmadb._instances import Loader
+from stemmadb._tables import items_html
 from stemmadb.documents import DocumentColumn, OnInvalid, keep_unreadable, resolve_unreadable
 from stemmadb.documents._unreadable import check_on_invalid, document_attributes
 from stemmadb.entity import Entity
@@ -60,6 +61,10 @@ class Page(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
+
+    def _repr_html_(self) -> str:
+        of_all = "" if self.total is None else f" of {self.total:,}"
+        return items_html(self.items, caption=f"{len(self.items)}{of_all} rows; {'there are more' if self.has_more else 'the last page'}")
 
 
 @query

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from stemmadb._tables import items_html
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -83,6 +85,10 @@ class CheckReport:
     def ok(self) -> bool:
         """True when no finding is an error."""
         return not any(finding.severity == "error" for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        server = f"PostgreSQL {self.server_version}, {self.latency_ms:.1f} ms, {self.pending_migrations} migrations pending"
+        return items_html(self.findings, caption=f"{'ok' if self.ok else 'not ok'}: {server}")
 
 
 @dataclass(frozen=True)

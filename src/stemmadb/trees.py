@@ -14,7 +14,7 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from stemmadb import _forests as forests
-from stemmadb._display import tree_html
+from stemmadb._tables import fields_of, tree_html
 from stemmadb.entity import Id
 from stemmadb.errors import NotFoundError, ValidationError
 from stemmadb.query import query
@@ -50,9 +50,9 @@ class Node(Generic[T]):
         return tree_html(self, ("row", "id"), _cells)
 
 
-def _cells(node: Node[Any]) -> tuple[str, str]:
-    key = str(node.item.id)
-    return str(getattr(node.item, "name", key)), key
+def _cells(node: Node[Any]) -> tuple[object, object]:
+    loaded = fields_of(node.item)
+    return loaded.get("name", loaded.get("id")), loaded.get("id")
 
 
 @query

@@ -2,21 +2,17 @@
 
 import re
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
-from tests.evaluation.version_trees import make, plant
+from tests.evaluation.version_trees import plant
+from tests.shown_tables import Tags
 
-from stemmadb import trees
-from stemmadb._display import first_line, guided, json_text, printable, table_html, tree_html
+from stemmadb._display import first_line, guided, json_text, printable
+from stemmadb._tables import table_html, tree_html
 from stemmadb.evaluation import definitions
-from stemmadb.evaluation.definitions import DefinitionFork
-from stemmadb.evaluation.entities import Definition
-
-NASTY = "<script>alert(1)</script>&\"'\x1b[31m\u202e"
 
 
 @dataclass
@@ -25,21 +21,6 @@ class Leaf:
 
     name: str
     children: list["Leaf"] = field(default_factory=list)
-
-
-class _Tags(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.said: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
 
 
 @pytest.mark.offline
@@ -72,8 +53,8 @@ def test_deep_and_wide_trees_stay_readable() -> None:
 @settings(deadline=None)
 def test_cells_are_text(first: str, second: str) -> None:
     """Whatever stands in a cell, the tags are those of the table, and the text comes back."""
-    found = _Tags(table_html(("a", "b"), [(first, second)]))
-    assert found.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+    found = Tags(table_html(("a", "b"), [(first, second)]))
+    assert found.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "th", "td"]
     assert "".join(found.said) == "ab" + printable(first) + printable(second)
 
 
@@ -95,23 +76,6 @@ def test_short_forms() -> None:
     assert (first_line("a\nb"), first_line(" a "), first_line("")) == ("a …", "a", "")
     assert json_text({"a": ["\u202e\ud800"]}) == '{"a": ["\\u202e\\ud800"]}'
     assert len(json_text("x" * 1000)) == 401
-
-
-def test_notebooks_show_trees(session: Session) -> None:
-    """Of definitions and of any entity, and differences: names and messages are escaped, and there is no script."""
-    root = make(session, NASTY, message=f"{NASTY}\nmore")
-    child = definitions.fork(session, root.id, DefinitionFork(name="child"))
-    content = definitions.get_with_content(session, root.id).content
-    changed = definitions.fork(session, root.id, DefinitionFork(content=content.replace(template=NASTY, **{NASTY[:-1]: None})))
-    for shown in (definitions.tree(session, root.id), trees.tree(session, Definition, root.id)):
-        found = _Tags(shown._repr_html_())
-        assert set(found.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
-        assert printable(NASTY) in found.said
-        assert "├── child" in found.said
-        assert str(child.id) in found.said
-    found = _Tags(definitions.diff(session, root.id, changed.id)._repr_html_())
-    assert set(found.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
-    assert json_text(NASTY) in found.said
 
 
 def test_a_tree_yields_its_nodes(session: Session) -> None:

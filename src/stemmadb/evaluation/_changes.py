@@ -19,6 +19,7 @@ from stemmadb.evaluation._merging import merge_documents
 from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, leaves, same, values_of
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
+from stemmadb.notebook import Table
 from stemmadb.query import sql_rows, tenant_query
 
 _CONTENTS = sql_rows(
@@ -86,7 +87,7 @@ def blame(session: Session, definition_id: Id) -> list[BlameEntry]:
     scalars, and empty objects and lists; ``schema_version`` is none. One statement, which reads the contents of all ancestors.
 
     Returns:
-        By pointer, in the order of its text.
+        By pointer, in the order of its text. Notebooks show it as a table.
 
     Raises:
         CorruptDocumentError, UnknownSchemaVersionError: the content of a version in the line cannot be read.
@@ -103,7 +104,7 @@ def blame(session: Session, definition_id: Id) -> list[BlameEntry]:
             values = leaves(values_of(read_content(row.id, row.content)))
             last = {place: _unless_same(last.get(place), value, row) for place, value in values.items()}
     del last["/schema_version"]
-    return [BlameEntry(place, row.id, row.created_by_id, row.created_at) for place, (_, row) in sorted(last.items())]
+    return Table(BlameEntry(place, row.id, row.created_by_id, row.created_at) for place, (_, row) in sorted(last.items()))
 
 
 def _unless_same(before: tuple[Any, Any] | None, value: Any, row: Any) -> tuple[Any, Any]:

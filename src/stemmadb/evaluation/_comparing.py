@@ -11,7 +11,7 @@ from stemmadb.data import checked_text
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
 from stemmadb.errors import CoverageError, NotFoundError, ValidationError
-from stemmadb.evaluation._comparison_data import PairedStatistics, PairwiseCell
+from stemmadb.evaluation._comparison_data import PairedStatistics, PairwiseCell, PairwiseMatrix
 from stemmadb.evaluation._comparison_rows import PairOfRuns, log, read_input_hash, read_pairs
 from stemmadb.evaluation._experiment_plans import read_plan
 from stemmadb.evaluation._paired_tests import RESAMPLING, check_plan, judge
@@ -112,6 +112,7 @@ def pairwise(session: Session, run_ids: Sequence[Id], *, metric: str | None = No
 
     Returns:
         Every pair in the order given: first with second, first with third, and so on. Zero variance, ties and too few pairs are data.
+        Notebooks show them as a matrix.
 
     Raises:
         CoverageError: a run has samples that another has not, and the plan's coverage is "strict".
@@ -121,7 +122,7 @@ def pairwise(session: Session, run_ids: Sequence[Id], *, metric: str | None = No
     """
     keys = distinct_keys(run_ids)
     chosen = plan_of(session, None, plan).plan
-    return [cell for _, cell in cells_of(session, keys, metric_of(metric, chosen), chosen)]
+    return PairwiseMatrix(cell for _, cell in cells_of(session, keys, metric_of(metric, chosen), chosen))
 
 
 def distinct_keys(run_ids: Sequence[Id]) -> list[UUID]:

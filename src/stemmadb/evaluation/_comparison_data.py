@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from pydantic import Field
 
+from stemmadb._tables import fields_of, items_html, record_html, table_html
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
 from stemmadb.evaluation._data_types import Text
 from stemmadb.evaluation.documents import Coverage, MetricDelta, RunDelta
+
+_MOST_RUNS: Final = 20
+"""Of a matrix that is shown."""
 
 Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
 
@@ -61,6 +65,9 @@ class PairedStatistics:
     """By ``p_adjusted``."""
     reason: str | None = None
 
+    def _repr_html_(self) -> str:
+        return record_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class PairwiseCell:
@@ -71,6 +78,42 @@ class PairwiseCell:
     delta: MetricDelta
     coverage: Coverage
     statistics: PairedStatistics
+
+    def _repr_html_(self) -> str:
+        runs = {"baseline_run_id": self.baseline_run_id, "comparison_run_id": self.comparison_run_id}
+        return record_html(runs | fields_of(self.statistics) | coverage_fields(self.coverage), "Comparison of two runs")
+
+
+class PairwiseMatrix(list[PairwiseCell]):
+    """Every pair of some runs, which notebooks show as a matrix."""
+
+    def _repr_html_(self) -> str:
+        by_pair = {(cell.baseline_run_id, cell.comparison_run_id): cell.statistics for cell in self}
+        runs = list(dict.fromkeys(run_id for pair in by_pair for run_id in pair))
+        shown = runs[:_MOST_RUNS]
+        head = ["baseline", *(f"run {place + 1}" for place in range(1, len(shown)))]
+        rows = (
+            [f"run {place + 1}: {run_id}", *(_said(by_pair.get((run_id, other))) for other in shown[1:])]
+            for place, run_id in enumerate(shown)
+        )
+        caption = "Mean of the column's run - mean of the row's run, with its interval"
+        return table_html(head, rows, caption=caption, count=len(runs))
+
+
+def _said(found: PairedStatistics | None) -> str:
+    """Return a difference, its interval and the verdict in words."""
+    if found is None or found.difference is None:
+        return "" if found is None else str(found.verdict).lower()
+    interval = "" if found.low is None or found.high is None else f" ({found.low:+.3g} to {found.high:+.3g})"
+    p = "" if found.p_adjusted is None else f", p {found.p_adjusted:.2g}"
+    return f"{found.difference:+.3g}{interval}, {str(found.verdict).lower()}{p}"
+
+
+def coverage_fields(coverage: Coverage | None) -> dict[str, object]:
+    """Return the samples that two runs have in common and those that they have not, under the names of a table."""
+    if coverage is None:
+        return {}
+    return {f"samples: {name.replace('_', ' ')}": count for name, count in fields_of(coverage).items() if isinstance(count, int)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +136,11 @@ class ComparabilityReport:
     """What is not the same, by pointer."""
     scenarios: Coverage
     """Samples that all runs have; that not all have, the first among them or not; that are invalidated in some run."""
+
+    def _repr_html_(self) -> str:
+        verdict = "comparable" if self.comparable else "not comparable"
+        samples = ", ".join(f"{name} {count}" for name, count in coverage_fields(self.scenarios).items())
+        return items_html(self.differences, caption=f"{verdict}; {samples}; what differs:")
 
 
 class RunComparisonCreate(DataObject):

@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from stemmadb._display import first_line, tree_html
+from stemmadb._display import first_line, json_text
+from stemmadb._tables import fields_of, table_html, tree_html
 from stemmadb.documents import DocumentPart
 from stemmadb.errors import CorruptDocumentError, ValidationError
 from stemmadb.evaluation._patches import document_of, values_of
@@ -34,13 +35,13 @@ class DefinitionTreeNode:
             pending.extend(reversed(node.children))
 
     def _repr_html_(self) -> str:
-        return tree_html(self, ("version", "message", "created", "", "id"), _cells)
+        return tree_html(self, ("version", "message", "created", "state", "id"), _cells)
 
 
-def _cells(node: DefinitionTreeNode) -> tuple[str, ...]:
-    row = node.definition
-    frozen = "" if row.frozen_at is None else "frozen"
-    return row.name, first_line(row.message or ""), f"{row.created_at:%Y-%m-%d %H:%M}", frozen, str(row.id)
+def _cells(node: DefinitionTreeNode) -> tuple[object, ...]:
+    loaded = fields_of(node.definition)
+    state = None if loaded.get("frozen_at") is None else "frozen"
+    return loaded.get("name"), first_line(str(loaded.get("message") or "")), loaded.get("created_at"), state, loaded.get("id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,16 @@ class MergeResult:
             reason = f"the merged content cannot hold what was decided: {error.reason}"
             raise ValidationError(reason, error.pointer) from error
         return replace(self, content=content, conflicts=left, _decided=decided)
+
+    def _repr_html_(self) -> str:
+        if not self.conflicts:
+            return table_html(("outcome",), [["merged without conflicts"]])
+        sides = ([each.pointer or "the whole", *map(_side, (each.base, each.ours, each.theirs))] for each in self.conflicts)
+        return table_html(("place", "base", "ours", "theirs"), sides, caption="Conflicts")
+
+
+def _side(value: Any) -> str:
+    return "absent" if value is ABSENT else json_text(value)
 
 
 def _plain(value: Any) -> Any:

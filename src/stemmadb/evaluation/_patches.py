@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, TypeVar
 
 import pydantic_core
 
-from stemmadb._display import json_text, table_html
+from stemmadb._display import json_text
+from stemmadb._tables import table_html
 from stemmadb.documents import Document, DocumentPart, escape, unescape
 from stemmadb.documents._dump import newest_json
 from stemmadb.documents._values import map_strings
@@ -53,17 +54,16 @@ class ContentDiff:
         return document_of(type(document), make_changes(values_of(document), self.changes))
 
     def _repr_html_(self) -> str:
-        signs = {"add": "+", "remove": "-", "replace": "~"}
-        rows = [
+        rows = (
             (
-                signs[change.op],
                 change.pointer,
+                change.op,
                 "" if change.op == "add" else json_text(change.old),
                 "" if change.op == "remove" else json_text(change.new),
             )
             for change in self.changes
-        ]
-        return table_html(("", "place", "was", "is"), rows)
+        )
+        return table_html(("place", "change", "was", "is"), rows)
 
 
 def values_of(document: DocumentPart) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from stemmadb._tables import items_html
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreSummary:
@@ -49,3 +51,6 @@ class Agreement:
     """By annotators; each is named ``KIND:annotator``."""
     alpha: float | None
     """Krippendorff's alpha for nominal verdicts, over all annotators; None without two differing verdicts to pair."""
+
+    def _repr_html_(self) -> str:
+        return items_html(self.pairs, caption=f"Krippendorff's alpha: {'none' if self.alpha is None else format(self.alpha, '.4g')}")

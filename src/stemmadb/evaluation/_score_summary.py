@@ -14,6 +14,7 @@ from stemmadb.evaluation._run_rows import key_of as run_key_of
 from stemmadb.evaluation._score_rows import log
 from stemmadb.evaluation.data import Agreement, AgreementPair, ScoreSummary
 from stemmadb.evaluation.vocabularies import AnnotatorKind
+from stemmadb.notebook import Table
 from stemmadb.query import sql_rows, tenant_query
 
 _CONFIDENCE: Final = 0.95
@@ -91,7 +92,7 @@ def summarize(
         by: "model" gives one summary for each model, "scenario" one for each model and scenario.
 
     Returns:
-        By model, then by scenario.
+        By model, then by scenario. Notebooks show them as a table.
 
     Raises:
         NotFoundError: no run of this workspace has this id.
@@ -111,7 +112,7 @@ def summarize(
     )
     if not rows:
         get_run(session, key)
-    return [_summary(row) for row in rows]
+    return Table(_summary(row) for row in rows)
 
 
 def _summary(row: Any) -> ScoreSummary:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from stemmadb._tables import items_html
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
 from stemmadb.evaluation._data_types import Cost, Count, Currency, Text, Word, storable
@@ -93,3 +94,6 @@ class RunMetrics:
     run_id: UUID
     models: list[ModelMetrics]
     """By model."""
+
+    def _repr_html_(self) -> str:
+        return items_html(self.models, caption=f"Run {self.run_id}")

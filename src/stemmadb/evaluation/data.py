@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from stemmadb._tables import record_html
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
 from stemmadb.evaluation._comparison_data import ComparabilityReport as ComparabilityReport
@@ -196,6 +197,9 @@ class RunProgressReport:
     def percent(self) -> float:
         """Share of the total that is completed, failed or skipped, 0 to 100; 0 for a total of 0."""
         return 100.0 * (self.completed + self.failed + self.skipped) / self.total if self.total else 0.0
+
+    def _repr_html_(self) -> str:
+        return record_html(self, f"{self.percent:.0f} % of {self.total:,} done")
 
 
 @dataclass(frozen=True, slots=True, order=True)

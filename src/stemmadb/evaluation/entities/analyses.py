@@ -1,11 +1,12 @@
 """What is concluded from transcripts: rubrics, scores, comparisons, cohorts, results of analyses."""
 
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from sqlalchemy import CHAR, BigInteger, CheckConstraint, Index, UniqueConstraint, text
 
+from stemmadb._tables import fields_of, record_html, table_html
 from stemmadb.entity import (
     Field,
     Mapped,
@@ -19,6 +20,13 @@ from stemmadb.entity import (
 )
 from stemmadb.evaluation.documents import AnalysisOutput, CohortCriteria, RubricContent, RunDelta, ScoreRationale
 from stemmadb.evaluation.vocabularies import AnnotatorKind
+
+_COVERAGE: Final = {
+    "matched": "matched",
+    "only_baseline": "only in the baseline",
+    "only_comparison": "only in the other run",
+    "invalidated": "invalidated",
+}
 
 
 class Rubric(WorkspaceEntity, table=True):
@@ -124,6 +132,22 @@ class RunComparison(WorkspaceEntity, table=True):
     code_version: Mapped[str | None] = Field(default=None)
     """Of the code that computed it."""
     notes: Mapped[str | None] = Field(default=None)
+
+    def _repr_html_(self) -> str:
+        loaded = fields_of(self)
+        delta = loaded.get("delta")
+        if not isinstance(delta, RunDelta):
+            return record_html(self)
+        caption = f"{delta.summary or 'Comparison'}. Run {loaded.get('comparison_run_id')}, baseline {loaded.get('baseline_run_id')}"
+        if delta.coverage is not None:
+            counts = fields_of(delta.coverage)
+            caption += f". Samples: {', '.join(f'{counts[name]} {said}' for name, said in _COVERAGE.items())}"
+        head = ("metric", "baseline", "comparison", "difference", "p", "effect size", "pairs")
+        rows = (
+            (name, found.baseline, found.comparison, found.delta, found.p_value, found.effect_size, found.n)
+            for name, found in delta.metrics.items()
+        )
+        return table_html(head, rows, caption=caption)
 
 
 class Cohort(Versioned, WorkspaceEntity, table=True):

@@ -16,6 +16,7 @@ import pydantic_core
 from stemmadb.documents import dump_json
 from stemmadb.entity import parse_reference, uuid7
 from stemmadb.errors import ValidationError
+from stemmadb.evaluation._score_rows import judgement_json
 from stemmadb.evaluation._transcript_rows import COLUMNS, RECORD, as_json
 from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotOutcome, TranscriptCreate
 
@@ -28,11 +29,6 @@ The columns of a row: a transcript's but for the content, empty when the attempt
 
 TRANSCRIPT_COLUMNS: Final = tuple(name for name in COLUMNS if name not in ("scenario_id", "model", "sample_index"))
 """Columns of the transcript besides its key, which is the slot's."""
-
-SCORE_RECORD: Final = """
-    rubric_id uuid, name text, annotator_kind text, annotator text, annotator_user_id uuid, value double precision, label text,
-    rationale jsonb, duration_ms bigint, cost numeric, cost_currency text"""
-SCORE_COLUMNS: Final = tuple(part.split()[0] for part in SCORE_RECORD.split(","))
 
 _CHUNK: Final = 1000
 # A parameter has at most 1 GB, and documents at most 16 MB each: large ones go in smaller chunks.
@@ -138,23 +134,4 @@ def _scores(scores: list[ScoreCreate]) -> str:
     if len(judgements) < len(scores):
         message = "two scores of one transcript have the same rubric, name and annotator: an annotator judges once"
         raise ValidationError(message, "scores")
-    return f"[{','.join(map(_score, scores))}]"
-
-
-def _score(score: ScoreCreate) -> str:
-    user_id = score.annotator_user_id
-    values: dict[str, Any] = {
-        "rubric_id": None if score.rubric_id is None else parse_reference(score.rubric_id, "rubric_id"),
-        "name": score.name,
-        "annotator_kind": score.annotator_kind,
-        "annotator": score.annotator,
-        "annotator_user_id": None if user_id is None else parse_reference(user_id, "annotator_user_id"),
-        # As text: JSON has no NaN, and the shortest text that reads back the same is exact.
-        "value": None if score.value is None else repr(score.value),
-        "label": score.label,
-        "duration_ms": score.duration_ms,
-        "cost": None if score.cost is None else str(score.cost),
-        "cost_currency": score.cost_currency,
-    }
-    known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
-    return known if score.rationale is None else f'{known[:-1]},"rationale":{dump_json(score.rationale)}}}'
+    return f"[{','.join(map(judgement_json, scores))}]"

@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from stemmadb._sqlstates import translate
 from stemmadb.errors import ConflictError, LeaseLostError, NotFoundError
-from stemmadb.evaluation._outcome_rows import OUTCOME_RECORD, SCORE_COLUMNS, SCORE_RECORD, TRANSCRIPT_COLUMNS, chunks
+from stemmadb.evaluation._outcome_rows import OUTCOME_RECORD, TRANSCRIPT_COLUMNS, chunks
 from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, key_of_row, log
 from stemmadb.evaluation._run_status import settle_cancelled
+from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES
 from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
 from stemmadb.evaluation.data import OutcomeKind, OutcomeResult, SlotClaim, SlotKey, SlotOutcome, TranscriptCreate
 from stemmadb.evaluation.entities import RunSlot, Transcript
@@ -83,8 +84,8 @@ _RECORD: Final = sql_rows(
           FROM given
          WHERE (given.id IN (SELECT settled.transcript_id FROM settled)) IS TRUE
     ), scored AS (
-        INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_COLUMNS)})
-        SELECT :workspace_id, given.id, {", ".join(f"score.{column}" for column in SCORE_COLUMNS)}
+        INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_TYPES)})
+        SELECT :workspace_id, given.id, {", ".join(f"score.{column}" for column in SCORE_TYPES)}
           FROM given
          CROSS JOIN LATERAL json_to_recordset(given.scores) AS score ({SCORE_RECORD})
          WHERE given.scores IS NOT NULL AND (given.id IN (SELECT settled.transcript_id FROM settled)) IS TRUE

@@ -1,7 +1,7 @@
 """What the modules about scores share: ids as callers give them, rows that are missing, and rows as they are sent."""
 
 import logging
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import pydantic_core
@@ -28,6 +28,9 @@ SCORE_TYPES: Final = {
     "cost_currency": "text",
 }
 """The columns of a score besides its transcript, with their types."""
+
+SCORE_RECORD: Final = ", ".join(f"{name} {kind}" for name, kind in SCORE_TYPES.items())
+"""The same as the columns of a JSON array's rows."""
 
 JudgementKey = tuple[UUID, UUID | None, str, str, str]
 """Transcript, rubric, name, kind of annotator, annotator: what there is one score for."""
@@ -72,14 +75,23 @@ def as_json(number: int, score_id: UUID, transcript_id: UUID, data: ScoreCreate)
         ValidationError: an id is not a UUID.
         DocumentError: the rationale cannot be stored.
     """
+    # As the document of the rubric has it: its texts are escaped.
+    rubric_key = None if data.rubric_id is None else escape(data.name)
+    return judgement_json(data, n=number, id=score_id, transcript_id=transcript_id, rubric_key=rubric_key)
+
+
+def judgement_json(data: ScoreCreate, **beside: object) -> str:
+    """
+    Return the columns of ``SCORE_TYPES`` and what stands beside them as JSON text, without those that are empty.
+
+    Raises:
+        ValidationError: an id is not a UUID.
+        DocumentError: the rationale cannot be stored.
+    """
     user_id = data.annotator_user_id
-    values: dict[str, Any] = {
-        "n": number,
-        "id": score_id,
-        "transcript_id": transcript_id,
+    values = {
+        **beside,
         "rubric_id": None if data.rubric_id is None else parse_reference(data.rubric_id, "rubric_id"),
-        # As the document of the rubric has it: its texts are escaped.
-        "rubric_key": None if data.rubric_id is None else escape(data.name),
         "name": data.name,
         "annotator_kind": data.annotator_kind,
         "annotator": data.annotator,
@@ -91,5 +103,5 @@ def as_json(number: int, score_id: UUID, transcript_id: UUID, data: ScoreCreate)
         "cost": None if data.cost is None else str(data.cost),
         "cost_currency": data.cost_currency,
     }
-    known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
+    known = pydantic_core.to_json(values, exclude_none=True).decode()
     return known if data.rationale is None else f'{known[:-1]},"rationale":{dump_json(data.rationale)}}}'

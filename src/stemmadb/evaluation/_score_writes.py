@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, ValidationError
-from stemmadb.evaluation._score_rows import SCORE_TYPES, JudgementKey, as_json, judgement_of, log
+from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES, JudgementKey, as_json, judgement_of, log
 from stemmadb.evaluation.data import AddReport, ScoreCreate
 from stemmadb.evaluation.entities import Score
 from stemmadb.query import read, sql_rows, tenant_query
@@ -22,14 +22,13 @@ _ROUNDS: Final = 5
 _COLUMNS: Final = tuple(SCORE_TYPES)
 _IDENTITY: Final = ("rubric_id", "name", "annotator_kind", "annotator")
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in _IDENTITY)
-_RECORD: Final = ", ".join(f"{name} {kind}" for name, kind in SCORE_TYPES.items())
 
 # A name that is no value of its rubric keeps the whole statement from storing anything: it comes back under its number instead.
 # "overall" is a verdict on the whole rubric.
 _STORE: Final = f"""
     WITH given AS MATERIALIZED (
         SELECT given.n, given.id, given.transcript_id, given.rubric_key, {", ".join(f"given.{name}" for name in _COLUMNS)}
-          FROM json_to_recordset(CAST(:rows AS json)) AS given (n integer, id uuid, transcript_id uuid, rubric_key text, {_RECORD})
+          FROM json_to_recordset(CAST(:rows AS json)) AS given (n integer, id uuid, transcript_id uuid, rubric_key text, {SCORE_RECORD})
     ), odd AS MATERIALIZED (
         SELECT given.n
           FROM given

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from stemmadb.documents import dump_json
 from stemmadb.errors import ConflictError
 from stemmadb.evaluation import definitions, runs, scenarios, transcripts
-from stemmadb.evaluation._outcome_rows import SCORE_COLUMNS, SCORE_RECORD, _score
+from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES, judgement_json
 from stemmadb.evaluation.data import AddReport, DefinitionCreate, RunCreate, ScenarioCreate, TranscriptCreate
 from stemmadb.evaluation.documents import RunConfig, RunProgress, TranscriptContent
 from stemmadb.evaluation.importers._records import Log, Sample
@@ -129,8 +129,8 @@ _SELECT: Final = sql_rows(
 _SCORES: Final = f"json_to_recordset(CAST(:rows AS json)) AS given (transcript_id uuid, {SCORE_RECORD})"
 _ADD_SCORES: Final = sql_rows(
     f"""
-    INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_COLUMNS)})
-    SELECT :workspace_id, given.transcript_id, {", ".join(f"given.{column}" for column in SCORE_COLUMNS)}
+    INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_TYPES)})
+    SELECT :workspace_id, given.transcript_id, {", ".join(f"given.{column}" for column in SCORE_TYPES)}
       FROM {_SCORES}
      ORDER BY given.transcript_id, given.name
         ON CONFLICT ON CONSTRAINT scores_annotation_key DO NOTHING
@@ -239,7 +239,7 @@ def _with_source(sample: Sample, sha256: str, digest: str) -> TranscriptContent:
 
 def _score_rows(batch: Sequence[Sample], ids: dict[int, UUID | None]) -> str:
     rows = [
-        f'{{"transcript_id":"{ids[number]}",{_score(score)[1:]}'
+        f'{{"transcript_id":"{ids[number]}",{judgement_json(score)[1:]}'
         for number, sample in enumerate(batch)
         if ids[number] is not None
         for score in sample.scores

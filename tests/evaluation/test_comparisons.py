@@ -1,9 +1,12 @@
 """Comparisons: aligned by content, tested under a plan, held against scipy and statsmodels."""
 
+import asyncio
 import itertools
 import math
 import sys
+import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,12 +24,16 @@ from tests.evaluation.judged_runs import Bench, judgement
 from tests.evaluation.run_setups import MODEL
 
 from stemmadb.aio.evaluation import comparisons as async_comparisons
+from stemmadb.aio.evaluation import scores as async_scores
 from stemmadb.errors import ConflictError, CoverageError, MissingDependencyError, NotFoundError, ReferenceNotFoundError, ValidationError
-from stemmadb.evaluation import comparisons, definitions, experiments, runs, scenarios, transcripts
+from stemmadb.evaluation import _paired_tests, _score_summary, comparisons, definitions, experiments, runs, scenarios, transcripts
+from stemmadb.evaluation._comparison_rows import _PAIRS
+from stemmadb.evaluation._distributions import t_quantile
 from stemmadb.evaluation._paired_tests import Sample, adjust, judge
 from stemmadb.evaluation._resampling import bootstrap_interval, sign_flip_p
 from stemmadb.evaluation.data import DefinitionFork, ExperimentCreate, RunComparisonCreate, ScenarioCreate
 from stemmadb.evaluation.documents import AnalysisPlan, MetricDelta, RunDelta, ScenarioContent
+from stemmadb.tenancy import workspace_of
 from stemmadb.testing import assert_max_queries
 
 NAN = float("nan")
@@ -377,6 +384,53 @@ def test_what_differs_is_told_before_any_number(session: Session) -> None:
     assert (coverage.matched, coverage.only_baseline, coverage.only_comparison, coverage.invalidated) == (1, 2, 1, 0)
     with pytest.raises(NotFoundError):
         comparisons.comparability(session, [first, uuid.uuid4()])
+
+
+@pytest.mark.requirement("VR-036")
+def test_no_plan_compares_each_with_each(session: Session) -> None:
+    """Also before tables were analyzed: no join of the statement looks at pairs of rows only to throw them away."""
+    bench = Bench(session, 60)
+    ids = [bench.run({(n, MODEL, sample): float(n) for n in range(60) for sample in range(5)}, metric=metric) for metric in (True, False)]
+    values = {"run_ids": ids, "metric": "overall", "key": "overall", "count": 2, "with_differences": True}
+    explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {_PAIRS.text.text}")
+    (plan,) = session.execute(explain, values | {"workspace_id": workspace_of(session)}).scalar_one()
+    pending = [plan["Plan"]]
+    while pending:
+        node = pending.pop()
+        assert node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"] <= len(ids) ** 2
+        pending += node.get("Plans", ())
+
+
+@pytest.mark.requirement("AD-027")
+@pytest.mark.parametrize("name", ["pairwise", "compare", "summarize"])
+async def test_numbers_are_found_off_the_loop(async_session: AsyncSession, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """While samples are drawn and distributions are read for a twin, the event loop goes on."""
+    first, second = await async_session.run_sync(lambda session: pair(session, X, Y))
+    loop, entered, went_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def waiting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            loop.call_soon_threadsafe(entered.set)
+            assert went_on.wait(60), "the loop stands still"
+            return work(*args, **kwargs)
+
+        return call
+
+    async def beat() -> None:
+        await entered.wait()
+        went_on.set()
+
+    monkeypatch.setattr(_paired_tests, "sign_flip_p", waiting(sign_flip_p))
+    monkeypatch.setattr(_score_summary, "t_quantile", waiting(t_quantile))
+    heart = asyncio.create_task(beat())
+    match name:
+        case "pairwise":
+            assert await async_comparisons.pairwise(async_session, [first, second])
+        case "compare":
+            assert await async_comparisons.compare(async_session, first, second)
+        case _:
+            assert await async_scores.summarize(async_session, first, name="overall")
+    await heart
 
 
 @pytest.mark.requirement("AD-027")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from stemmadb.aio import in_thread
 from stemmadb.data import checked_text
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
@@ -66,7 +67,7 @@ def cells_of(session: Session, run_ids: Sequence[UUID], metric: str, plan: Analy
             raise CoverageError(pair.coverage.matched, *missing)
     # Without a seed of its own a plan draws by what it draws from, so that the same inputs give the same numbers.
     seeds = [int.from_bytes(pair.input_hash[:8], "big") if plan.seed is None else abs(plan.seed) for pair in pairs]
-    found = judge([pair.sample for pair in pairs], plan, seeds)
+    found = in_thread(judge, [pair.sample for pair in pairs], plan, seeds)
     return [
         (pair, PairwiseCell(pair.baseline_run_id, pair.comparison_run_id, _delta(statistics), pair.coverage, statistics))
         for pair, statistics in zip(pairs, found, strict=True)
@@ -98,7 +99,9 @@ def run_delta(metric: str, cell: PairwiseCell) -> RunDelta:
 @tenant_query
 def pairwise(session: Session, run_ids: Sequence[Id], *, metric: str | None = None, plan: AnalysisPlan | None = None) -> list[PairwiseCell]:
     """
-    Compare many runs, each with each. Stores nothing. One statement, whatever their number.
+    Compare many runs, each with each. Stores nothing. One statement, whatever their number (``benchmarks/comparisons.py``).
+
+    Drawing samples and reading distributions keep a processor busy; in the async twin they run in a thread.
 
     Samples align by the content of the scenario, the model, and the number of the sample. The p-values of all pairs are one family of the
     plan's correction.

@@ -22,134 +22,140 @@ from stemmadb.query import sql_rows
 # The private modules of the pack log under the name that callers import.
 log = logging.getLogger("stemmadb.evaluation.comparisons")
 
-# Scores are looked up by the key of each transcript: joined as a set, which nobody has statistics of, they were compared each with each.
-# OFFSET 0 keeps the name out of the choice of the index.
+# Nobody has statistics of what a CTE holds, and of tables that were just filled; expecting one row, PostgreSQL compares each with each. It
+# cannot for a FULL JOIN, which is a LEFT JOIN here: scores are read of these transcripts alone. OFFSET 0 keeps the name of the score out
+# of the choice of the index.
 SAMPLES: Final = """
     WITH asked AS MATERIALIZED (
-        SELECT runs.id AS run_id, given.place, runs.config_hash, definitions.content_hash
+        SELECT runs.id AS run_id, CAST(given.place AS integer) AS place, runs.config_hash, definitions.content_hash
           FROM unnest(CAST(:run_ids AS uuid[])) WITH ORDINALITY AS given (run_id, place)
           JOIN stemma.runs ON runs.workspace_id = :workspace_id AND runs.id = given.run_id
           JOIN stemma.definitions ON definitions.workspace_id = :workspace_id AND definitions.id = runs.definition_id
-    ), said AS MATERIALIZED (
-        SELECT transcripts.run_id, transcripts.id, coalesce(encode(scenarios.content_hash, 'hex'), '') AS scenario, transcripts.model,
-               transcripts.sample_index, transcripts.invalidated_at IS NULL AS is_live,
-               coalesce(judged.trace, CAST(metric.value AS text)) AS trace,
-               CASE WHEN transcripts.invalidated_at IS NOT NULL THEN NULL
-                    WHEN judged.is_there THEN judged.value
-                    WHEN jsonb_typeof(metric.value) <> 'number' OR abs(CAST(metric.value AS numeric)) > 1e100 THEN NULL
-                    WHEN abs(CAST(metric.value AS numeric)) < 1e-300 THEN 0
-                    ELSE CAST(CAST(metric.value AS text) AS double precision) END AS value
+    ), mine AS MATERIALIZED (
+        SELECT asked.place, transcripts.id, coalesce(scenarios.content_hash, CAST('' AS bytea)) AS scenario, transcripts.model,
+               transcripts.sample_index, transcripts.invalidated_at IS NULL AS is_live, transcripts.metrics -> 'values' -> :key AS metric
           FROM asked
           JOIN stemma.transcripts ON transcripts.workspace_id = :workspace_id AND transcripts.run_id = asked.run_id
           LEFT JOIN stemma.scenarios ON scenarios.workspace_id = :workspace_id AND scenarios.id = transcripts.scenario_id
-         CROSS JOIN LATERAL (
-               SELECT count(*) > 0 AS is_there,
-                      avg(scores.value ORDER BY scores.id) FILTER (WHERE scores.value BETWEEN -1e100 AND 1e100) AS value,
-                      string_agg(scores.id || '=' || coalesce(CAST(scores.value AS text), ''), ',' ORDER BY scores.id) AS trace
-                 FROM (SELECT scores.id, scores.name, scores.value
-                         FROM stemma.scores
-                        WHERE scores.workspace_id = :workspace_id AND scores.transcript_id = transcripts.id
-                       OFFSET 0) AS scores
-                WHERE scores.name = :metric
-               ) AS judged
-         CROSS JOIN LATERAL (SELECT transcripts.metrics -> 'values' -> :key AS value) AS metric
+    ), judged AS MATERIALIZED (
+        SELECT scores.transcript_id, avg(scores.value ORDER BY scores.id) FILTER (WHERE scores.value BETWEEN -1e100 AND 1e100) AS value,
+               string_agg(scores.id || '=' || coalesce(CAST(scores.value AS text), ''), ',' ORDER BY scores.id) AS trace
+          FROM (SELECT scores.id, scores.transcript_id, scores.name, scores.value
+                  FROM stemma.scores
+                 WHERE scores.workspace_id = :workspace_id AND scores.transcript_id = ANY (ARRAY(SELECT mine.id FROM mine))
+                OFFSET 0) AS scores
+         WHERE scores.name = :metric
+         GROUP BY scores.transcript_id
+    ), said AS MATERIALIZED (
+        SELECT mine.place, mine.id, mine.scenario, mine.model, mine.sample_index, mine.is_live,
+               coalesce(judged.trace, CAST(mine.metric AS text)) AS trace,
+               CASE WHEN NOT mine.is_live THEN NULL
+                    WHEN judged.transcript_id IS NOT NULL THEN judged.value
+                    WHEN jsonb_typeof(mine.metric) <> 'number' OR abs(CAST(mine.metric AS numeric)) > 1e100 THEN NULL
+                    WHEN abs(CAST(mine.metric AS numeric)) < 1e-300 THEN 0
+                    ELSE CAST(CAST(mine.metric AS text) AS double precision) END AS value
+          FROM mine
+          FULL JOIN judged ON judged.transcript_id = mine.id
+    ), traces AS MATERIALIZED (
+        SELECT said.place, string_agg(said.id || ':' || coalesce(said.trace, ''), ';' ORDER BY said.id) FILTER (WHERE said.is_live) AS trace
+          FROM said
+         GROUP BY said.place
     ), digests AS MATERIALIZED (
-        SELECT asked.run_id, sha256(convert_to(concat_ws(
-                   ';', asked.run_id, encode(asked.content_hash, 'hex'), encode(asked.config_hash, 'hex'),
-                   string_agg(said.id || ':' || coalesce(said.trace, ''), ';' ORDER BY said.id) FILTER (WHERE said.is_live)
+        SELECT asked.run_id, asked.place, sha256(convert_to(concat_ws(
+                   ';', asked.run_id, encode(asked.content_hash, 'hex'), encode(asked.config_hash, 'hex'), traces.trace
                ), 'UTF8')) AS digest
           FROM asked
-          LEFT JOIN said ON said.run_id = asked.run_id
-         GROUP BY asked.run_id, asked.content_hash, asked.config_hash
+          LEFT JOIN traces ON traces.place = asked.place
     )"""
 
 DIGESTS: Final = sql_rows(
     SAMPLES  # noqa: S608  (of constants only)
     + """
-    SELECT digests.digest, asked.run_id FROM asked JOIN digests ON digests.run_id = asked.run_id ORDER BY asked.place
+    SELECT digests.digest, digests.run_id FROM digests ORDER BY digests.place
     """
 )
 
-# The rank of a difference that ties with others is the mean of their ranks. Equal differences have no deviation, whatever sums round to.
+# A cell is what aligns. Each run becomes an array of its numbers, one for every cell: NULL where the run has none, NaN where all it has is
+# invalidated, and no comparison with either is true. Two runs side by side are then two arrays, and nothing is joined.
+_CELLS: Final = """
+    , sampled AS (
+        SELECT said.scenario, said.model, said.sample_index, said.place,
+               CASE WHEN bool_or(said.is_live) THEN avg(said.value) ELSE 'NaN' END AS value
+          FROM said
+         GROUP BY said.scenario, said.model, said.sample_index, said.place
+    ), cells AS (
+        SELECT row_number() OVER (ORDER BY sampled.scenario, sampled.model COLLATE "C", sampled.sample_index) AS number,
+               CASE WHEN sampled.scenario = '' THEN 0 ELSE dense_rank() OVER (ORDER BY sampled.scenario) END AS cluster,
+               array_agg(sampled.place ORDER BY sampled.place) AS places,
+               array_agg(sampled.value ORDER BY sampled.place) AS values
+          FROM sampled
+         GROUP BY sampled.scenario, sampled.model, sampled.sample_index
+    ), filled AS MATERIALIZED (
+        SELECT cells.number, CASE WHEN cells.cluster = 0 THEN -cells.number ELSE cells.cluster END AS cluster,
+               CASE WHEN cardinality(cells.places) = :count THEN cells.values
+                    ELSE ARRAY(SELECT cells.values[array_position(cells.places, place)]
+                                 FROM generate_series(1, :count) AS place
+                                ORDER BY place) END AS values
+          FROM cells
+    ), clusters AS MATERIALIZED (
+        SELECT array_agg(filled.cluster ORDER BY filled.number) AS numbers FROM filled
+    ), lines AS MATERIALIZED (
+        SELECT digests.run_id, digests.place, digests.digest,
+               ARRAY(SELECT filled.values[digests.place] FROM filled ORDER BY filled.number) AS values
+          FROM digests
+    )"""
+
+# Ranks are summed by twos, and differences of one size at once: they share the mean of their ranks. Equal differences have no deviation,
+# whatever sums round to.
 _PAIRS: Final = sql_rows(
     SAMPLES  # noqa: S608  (of constants only)
+    + _CELLS
     + """
-    , pairs AS MATERIALIZED (
-        SELECT a.run_id AS baseline, b.run_id AS comparison, a.place AS place_a, b.place AS place_b
-          FROM asked AS a
-          JOIN asked AS b ON b.place > a.place
-    ), aligned AS MATERIALIZED (
-        SELECT pairs.baseline, pairs.comparison, said.scenario, said.model, said.sample_index,
-               avg(said.value) FILTER (WHERE side.is_baseline) AS x,
-               avg(said.value) FILTER (WHERE NOT side.is_baseline) AS y,
-               coalesce(bool_and(NOT said.is_live) FILTER (WHERE side.is_baseline), false) AS x_is_dead,
-               coalesce(bool_and(NOT said.is_live) FILTER (WHERE NOT side.is_baseline), false) AS y_is_dead
-          FROM pairs
-         CROSS JOIN LATERAL (VALUES (pairs.baseline, true), (pairs.comparison, false)) AS side (run_id, is_baseline)
-          JOIN said ON said.run_id = side.run_id
-         GROUP BY pairs.baseline, pairs.comparison, said.scenario, said.model, said.sample_index
-    ), covered AS (
-        SELECT aligned.baseline, aligned.comparison,
-               count(*) FILTER (WHERE aligned.x IS NOT NULL AND aligned.y IS NOT NULL) AS matched,
-               count(*) FILTER (WHERE aligned.x IS NOT NULL AND aligned.y IS NULL AND NOT aligned.y_is_dead) AS only_baseline,
-               count(*) FILTER (WHERE aligned.x IS NULL AND aligned.y IS NOT NULL AND NOT aligned.x_is_dead) AS only_comparison,
-               count(*) FILTER (WHERE aligned.x IS NOT NULL AND aligned.y_is_dead OR aligned.y IS NOT NULL AND aligned.x_is_dead)
-                   AS invalidated
-          FROM aligned
-         GROUP BY aligned.baseline, aligned.comparison
-    ), differences AS MATERIALIZED (
-        SELECT aligned.baseline, aligned.comparison, aligned.scenario, aligned.model, aligned.sample_index, aligned.x, aligned.y,
-               aligned.y - aligned.x AS d
-          FROM aligned
-         WHERE aligned.x IS NOT NULL AND aligned.y IS NOT NULL
-    ), ranked AS (
-        SELECT differences.baseline, differences.comparison, differences.d,
-               rank() OVER (PARTITION BY differences.baseline, differences.comparison ORDER BY abs(differences.d)) AS rank,
-               count(*) OVER (PARTITION BY differences.baseline, differences.comparison, abs(differences.d)) AS ties
-          FROM differences
-         WHERE differences.d <> 0
-    ), signed AS (
-        SELECT ranked.baseline, ranked.comparison,
-               sum(ranked.rank + (ranked.ties - 1) / 2.0) FILTER (WHERE ranked.d > 0) AS w_plus,
-               sum(ranked.ties * ranked.ties - 1) AS ties_term
-          FROM ranked
-         GROUP BY ranked.baseline, ranked.comparison
-    ), summed AS MATERIALIZED (
-        SELECT differences.baseline, differences.comparison, count(*) AS n, avg(differences.x) AS x, avg(differences.y) AS y,
-               CASE WHEN min(differences.d) = max(differences.d) THEN min(differences.d) ELSE avg(differences.d) END AS mean,
-               CASE WHEN min(differences.d) = max(differences.d) THEN 0 ELSE stddev_samp(differences.d) END AS deviation,
-               count(*) FILTER (WHERE differences.d > 0) AS wins,
-               count(*) FILTER (WHERE differences.d < 0) AS losses,
-               bool_and(differences.x IN (0, 1) AND differences.y IN (0, 1)) AS is_binary,
-               CASE WHEN CAST(:with_differences AS boolean) THEN
-                   array_agg(differences.d ORDER BY differences.scenario, differences.model COLLATE "C", differences.sample_index)
-               END AS differences
-          FROM differences
-         GROUP BY differences.baseline, differences.comparison
-    ), residuals AS (
-        SELECT differences.baseline, differences.comparison, sum(differences.d - summed.mean) AS total
-          FROM differences
-          JOIN summed ON summed.baseline = differences.baseline AND summed.comparison = differences.comparison
-         GROUP BY differences.baseline, differences.comparison, differences.scenario,
-               CASE WHEN differences.scenario = '' THEN differences.model || ' ' || differences.sample_index END
-    ), clustered AS (
-        SELECT residuals.baseline, residuals.comparison, count(*) AS clusters, var_pop(residuals.total) AS spread,
-               avg(residuals.total) AS middle
-          FROM residuals
-         GROUP BY residuals.baseline, residuals.comparison
-    )
-    SELECT pairs.baseline, pairs.comparison, a.digest AS baseline_digest, b.digest AS comparison_digest,
-           covered.matched, covered.only_baseline, covered.only_comparison, covered.invalidated,
-           summed.n, summed.x, summed.y, summed.mean, summed.deviation, summed.wins, summed.losses, summed.is_binary, summed.differences,
+    SELECT a.run_id AS baseline, b.run_id AS comparison, a.digest AS baseline_digest, b.digest AS comparison_digest,
+           covered.only_baseline, covered.only_comparison, covered.invalidated,
+           summed.n, summed.x, summed.y, summed.mean, summed.deviation, summed.wins, summed.losses, summed.is_binary,
+           CASE WHEN CAST(:with_differences AS boolean) THEN
+               ARRAY(SELECT side.y - side.x
+                       FROM unnest(a.values, b.values) WITH ORDINALITY AS side (x, y, number)
+                      WHERE side.x <= 1e100 AND side.y <= 1e100
+                      ORDER BY side.number)
+           END AS differences,
            signed.w_plus, signed.ties_term, clustered.clusters, clustered.spread, clustered.middle
-      FROM pairs
-      JOIN digests AS a ON a.run_id = pairs.baseline
-      JOIN digests AS b ON b.run_id = pairs.comparison
-      LEFT JOIN covered ON covered.baseline = pairs.baseline AND covered.comparison = pairs.comparison
-      LEFT JOIN summed ON summed.baseline = pairs.baseline AND summed.comparison = pairs.comparison
-      LEFT JOIN signed ON signed.baseline = pairs.baseline AND signed.comparison = pairs.comparison
-      LEFT JOIN clustered ON clustered.baseline = pairs.baseline AND clustered.comparison = pairs.comparison
-     ORDER BY pairs.place_a, pairs.place_b
+      FROM lines AS a
+      JOIN lines AS b ON b.place > a.place
+     CROSS JOIN clusters
+     CROSS JOIN LATERAL (
+           SELECT count(*) FILTER (WHERE side.x <= 1e100 AND side.y IS NULL) AS only_baseline,
+                  count(*) FILTER (WHERE side.x IS NULL AND side.y <= 1e100) AS only_comparison,
+                  count(*) FILTER (WHERE side.x <= 1e100 AND side.y = 'NaN' OR side.x = 'NaN' AND side.y <= 1e100) AS invalidated
+             FROM unnest(a.values, b.values) AS side (x, y)
+           ) AS covered
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS n, avg(side.x) AS x, avg(side.y) AS y,
+                  CASE WHEN min(side.y - side.x) = max(side.y - side.x) THEN min(side.y - side.x) ELSE avg(side.y - side.x) END AS mean,
+                  CASE WHEN min(side.y - side.x) = max(side.y - side.x) THEN 0 ELSE stddev_samp(side.y - side.x) END AS deviation,
+                  count(*) FILTER (WHERE side.y > side.x) AS wins,
+                  count(*) FILTER (WHERE side.y < side.x) AS losses,
+                  bool_and(side.x IN (0, 1) AND side.y IN (0, 1)) AS is_binary
+             FROM unnest(a.values, b.values) AS side (x, y)
+            WHERE side.x <= 1e100 AND side.y <= 1e100
+           ) AS summed
+     CROSS JOIN LATERAL (
+           SELECT sum(sized.higher * (2 * sized.up_to - sized.ties + 1)) / 2 AS w_plus, sum(sized.ties ^ 3 - sized.ties) AS ties_term
+             FROM (SELECT CAST(count(*) AS double precision) AS ties, count(*) FILTER (WHERE side.y > side.x) AS higher,
+                          sum(CAST(count(*) AS double precision)) OVER (ORDER BY abs(side.y - side.x)) AS up_to
+                     FROM unnest(a.values, b.values) AS side (x, y)
+                    WHERE side.x <= 1e100 AND side.y <= 1e100 AND side.y <> side.x
+                    GROUP BY abs(side.y - side.x)) AS sized
+           ) AS signed
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS clusters, var_pop(residuals.total) AS spread, avg(residuals.total) AS middle
+             FROM (SELECT sum(side.y - side.x - summed.mean) AS total
+                     FROM unnest(a.values, b.values, clusters.numbers) AS side (x, y, cluster)
+                    WHERE side.x <= 1e100 AND side.y <= 1e100
+                    GROUP BY side.cluster) AS residuals
+           ) AS clustered
+     ORDER BY a.place, b.place
     """
 )
 
@@ -172,7 +178,9 @@ def read_pairs(session: Session, run_ids: Sequence[UUID], metric: str, *, with_d
         NotFoundError: no run of this workspace has one of the ids.
     """
     log.debug("comparing %s of runs %s", metric, run_ids)
-    rows = _PAIRS.all(session, run_ids=list(run_ids), metric=metric, key=escape(metric), with_differences=with_differences)
+    rows = _PAIRS.all(
+        session, run_ids=list(run_ids), metric=metric, key=escape(metric), count=len(run_ids), with_differences=with_differences
+    )
     if len(rows) < len(run_ids) * (len(run_ids) - 1) // 2:
         for run_id in run_ids:
             get_run(session, run_id)
@@ -190,12 +198,7 @@ def _hash(metric: str, *digests: bytes) -> bytes:
 
 
 def _pair(row: Any, metric: str) -> PairOfRuns:
-    coverage = Coverage(
-        matched=row.matched or 0,
-        only_baseline=row.only_baseline or 0,
-        only_comparison=row.only_comparison or 0,
-        invalidated=row.invalidated or 0,
-    )
+    coverage = Coverage(matched=row.n, only_baseline=row.only_baseline, only_comparison=row.only_comparison, invalidated=row.invalidated)
     sample = Sample()
     if row.n:
         sample = Sample(

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy.orm import Session
 
+from stemmadb.aio import in_thread
 from stemmadb.data import checked_member, checked_text
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import ValidationError
@@ -112,7 +113,8 @@ def summarize(
     )
     if not rows:
         get_run(session, key)
-    return Table(_summary(row) for row in rows)
+    # By scenario there are thousands of intervals.
+    return in_thread(lambda: Table(_summary(row) for row in rows))
 
 
 def _summary(row: Any) -> ScoreSummary:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
@@ -33,12 +34,15 @@ from stemmadb.errors import (
     ValidationError,
     WorkspaceNotSetError,
 )
-from stemmadb.evaluation import definitions, runs, scenarios, transcripts
+from stemmadb.evaluation import _transcript_adding, definitions, runs, scenarios, transcripts
 from stemmadb.evaluation._transcript_rows import preview_of
+from stemmadb.evaluation._transcript_writes import ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE
 from stemmadb.evaluation.data import DefinitionCreate, RunCreate, ScenarioCreate, SlotKey, SlotOutcome, TranscriptCreate
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, ScenarioContent, TranscriptContent, TranscriptMetrics, Turn
 from stemmadb.evaluation.entities import Run, RunSlot, Scenario, Score, Transcript
 from stemmadb.evaluation.vocabularies import AnnotatorKind, SlotStatus
+from stemmadb.query import RowStatement
+from stemmadb.tenancy import workspace_of
 from stemmadb.testing import assert_max_queries, count_queries, make_workspace, run_together
 
 MODELS = ("model-a", "model-b")
@@ -425,6 +429,29 @@ def test_supersede_keeps_the_last_of_a_call(session: Session) -> None:
     live = {transcript.id: transcript.preview for transcript in transcripts.iter_for_run(session, setting.run.id)}
     assert live == {report.ids[2]: "c", report.ids[5]: "c"}
     assert setting.slot(session).transcript_id == report.ids[2]
+
+
+@pytest.mark.parametrize("statement", [ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE], ids=["error", "skip", "supersede"])
+def test_a_row_is_looked_up_by_its_whole_key(session: Session, statement: RowStatement) -> None:
+    """However large the run is, and although the planner takes it for a small one: no row of it is read but those asked for."""
+    setting = Setting(session, 25)
+    others = (TranscriptCreate(model="other", content=dialogue("Yes."), sample_index=n) for n in range(1000))
+    transcripts.add_many(session, setting.run.id, others)
+    if statement is not ADD_ALL:
+        transcripts.add_many(session, setting.run.id, [*setting.items(), TranscriptCreate(model="m", content=dialogue("Yes."))])
+    bare = [TranscriptCreate(model="m", content=dialogue("No."))]
+    (chunk,) = _transcript_adding._made([*setting.items(), *bare], repeats=False)
+    explained = text(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) {statement.text.text}")
+    given = {**chunk.parameters, "run_id": setting.run.id, "workspace_id": workspace_of(session)}
+    lines = list(session.connection().execute(explained, given).scalars())
+    plan = "\n".join(lines)
+    assert "Seq Scan" not in plan
+    scans = [line for line in lines if "Index Scan using" in line and ("on transcripts" in line or "on run_slots" in line)]
+    assert any("run_slots_pkey" in line for line in scans)
+    # Each of the 51 rows finds its own.
+    assert all(float(re.search(r"actual rows=([0-9.]+)", line)[1]) <= 1 for line in scans), plan
+    removed = [int(number) for number in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+    assert all(number <= 51 for number in removed), plan
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """
-Outcomes of slots as rows of a JSON array, which is how a thousand of them are sent: two parameters.
+Outcomes of slots as rows of JSON arrays, which is how a thousand of them are sent: three parameters.
 
-A row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
-The dialogues, which are most of it, go beside the array: in it, PostgreSQL would parse them twice, as long as it takes to compress them.
+What was claimed and what became of it goes apart from the transcripts: it is sorted and looked through several times by the statement. A
+row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -17,25 +17,17 @@ from stemmadb.documents import dump_json
 from stemmadb.entity import parse_reference, uuid7
 from stemmadb.errors import ValidationError
 from stemmadb.evaluation._score_rows import judgement_json
-from stemmadb.evaluation._transcript_rows import COLUMNS, RECORD, as_json
+from stemmadb.evaluation._transcript_rows import array_of, as_json, joined
 from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotOutcome, TranscriptCreate
 
-OUTCOME_RECORD: Final = f"""{RECORD.replace(", content jsonb", "")},
-    run_id uuid, slot_scenario_id uuid, slot_model text, slot_index integer, attempt integer, worker text, scores json,
-    error_code text, slot_error text, retry_s double precision"""
-"""
-The columns of a row: a transcript's but for the content, empty when the attempt failed; the claim, the scores, the error and the pause.
-"""
-
-TRANSCRIPT_COLUMNS: Final = tuple(name for name in COLUMNS if name not in ("scenario_id", "model", "sample_index"))
-"""Columns of the transcript besides its key, which is the slot's."""
+CLAIM_RECORD: Final = """
+    run_id uuid, scenario_id uuid, model text, sample_index integer, attempt integer, worker text, id uuid, scores json,
+    error_code text, error_message text, retry_s double precision"""
+"""The columns of a claim with its outcome: the transcript's id and its scores, or the error and the pause."""
 
 _CHUNK: Final = 1000
 # A parameter has at most 1 GB, and documents at most 16 MB each: large ones go in smaller chunks.
 _CHUNK_CHARACTERS: Final = 32_000_000
-
-# Between the contents: a character that JSON text has only escaped.
-_SEPARATOR: Final = "\x01"
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 300.0
@@ -44,15 +36,17 @@ _LONGEST_PAUSE_S: Final = 300.0
 class Chunk(NamedTuple):
     """Outcomes as they are sent."""
 
-    outcomes: str
-    """A JSON array of rows."""
+    claims: str
+    """A JSON array: every outcome."""
+    rows: str
+    """A JSON array: the transcripts, without their dialogues."""
     contents: str
-    """The content of each row's transcript, or nothing for one without, with U+0001 between them."""
+    """The dialogue of each of them."""
 
 
 def chunks(outcomes: Sequence[SlotOutcome]) -> Generator[Chunk, None, None]:
     """
-    Yield the outcomes in chunks of at most 1,000 rows, numbered through from 0.
+    Yield the outcomes in chunks of at most 1,000.
 
     A thread makes the next chunk while the caller sends one: making it takes a third of the time that the server takes to store it.
 
@@ -72,42 +66,41 @@ def chunks(outcomes: Sequence[SlotOutcome]) -> Generator[Chunk, None, None]:
 
 
 def _made(outcomes: Sequence[SlotOutcome]) -> Iterator[Chunk]:
+    claims: list[str] = []
     rows: list[str] = []
     contents: list[str] = []
     size = 0
-    for number, outcome in enumerate(outcomes):
-        row = _row(number, outcome)
-        content = "" if outcome.transcript is None else dump_json(outcome.transcript.content)
-        length = len(row) + len(content)
-        if rows and (len(rows) == _CHUNK or size + length > _CHUNK_CHARACTERS):
-            yield Chunk(f"[{','.join(rows)}]", _SEPARATOR.join(contents))
-            rows, contents, size = [], [], 0
-        rows.append(row)
-        contents.append(content)
+    for outcome in outcomes:
+        claim, row, content = _row(outcome)
+        length = len(claim) + len(row) + len(content)
+        if claims and (len(claims) == _CHUNK or size + length > _CHUNK_CHARACTERS):
+            yield Chunk(array_of(claims), array_of(rows), joined(contents))
+            claims, rows, contents, size = [], [], [], 0
+        claims.append(claim)
+        if outcome.transcript is not None:
+            rows.append(row)
+            contents.append(content)
         size += length
-    if rows:
-        yield Chunk(f"[{','.join(rows)}]", _SEPARATOR.join(contents))
+    if claims:
+        yield Chunk(array_of(claims), array_of(rows), joined(contents))
 
 
-def _row(number: int, outcome: SlotOutcome) -> str:
+def _row(outcome: SlotOutcome) -> tuple[str, str, str]:
+    """Return the claim, the transcript and its dialogue; the latter two are empty when the attempt failed."""
     claim = outcome.claim
     key = claim.key
-    values: dict[str, Any] = {
-        "run_id": key.run_id,
-        "slot_scenario_id": key.scenario_id,
-        "slot_model": key.model,
-        "slot_index": key.sample_index,
-        "attempt": claim.attempt,
-        "worker": claim.worker,
-    }
+    place = {"run_id": key.run_id, "scenario_id": key.scenario_id, "sample_index": key.sample_index}
+    values: dict[str, Any] = {**place, "model": key.model, "attempt": claim.attempt, "worker": claim.worker}
     if outcome.transcript is None:
         pause = _back_off(claim.attempt) if outcome.retry_in is None else outcome.retry_in
-        values |= {"n": number, "error_code": outcome.error_code, "slot_error": outcome.error_message, "retry_s": pause.total_seconds()}
-        return pydantic_core.to_json(values, exclude_none=True).decode()
+        values |= {"error_code": outcome.error_code, "error_message": outcome.error_message, "retry_s": pause.total_seconds()}
+        return pydantic_core.to_json(values, exclude_none=True).decode(), "", ""
     _check_key(claim, outcome.transcript)
-    transcript = as_json(number, uuid7(), outcome.transcript, with_content=False)
-    scores = f',"scores":{_scores(outcome.scores)}' if outcome.scores else ""
-    return f"{transcript[:-1]}{scores},{pydantic_core.to_json(values).decode()[1:]}"
+    values["id"] = uuid7()
+    told = pydantic_core.to_json(values).decode()
+    if outcome.scores:
+        told = f'{told[:-1]},"scores":{_scores(outcome.scores)}}}'
+    return told, as_json(values["id"], outcome.transcript, **place), dump_json(outcome.transcript.content)
 
 
 def _check_key(claim: SlotClaim, transcript: TranscriptCreate) -> None:

@@ -17,20 +17,16 @@ from sqlalchemy.orm import Session
 
 from stemmadb._sqlstates import translate
 from stemmadb.errors import ConflictError, LeaseLostError, NotFoundError
-from stemmadb.evaluation._outcome_rows import OUTCOME_RECORD, TRANSCRIPT_COLUMNS, chunks
+from stemmadb.evaluation._outcome_rows import CLAIM_RECORD, chunks
 from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, key_of_row, log
 from stemmadb.evaluation._run_status import settle_cancelled
 from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES
-from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
+from stemmadb.evaluation._slot_statements import INSERT_KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
+from stemmadb.evaluation._transcript_rows import COLUMNS, ROWS, VALUES
 from stemmadb.evaluation.data import OutcomeKind, OutcomeResult, SlotClaim, SlotKey, SlotOutcome, TranscriptCreate
 from stemmadb.evaluation.entities import RunSlot, Transcript
 from stemmadb.evaluation.vocabularies import SlotStatus
 from stemmadb.query import read, sql, sql_rows, tenant_query
-
-
-def _columns(alias: str) -> str:
-    return ", ".join(f"{alias}.{column}" for column in TRANSCRIPT_COLUMNS)
-
 
 # The runs are locked before the slots, each in the order of their keys: the list of the locked runs is complete before the first row is
 # given, and sorting completes the rows before the first slot is locked. Nothing is joined: the rows of one step are looked up in the next
@@ -43,13 +39,10 @@ _GIVEN: Final = f"""
          ORDER BY run.id
            FOR KEY SHARE
     ), given AS MATERIALIZED (
-        SELECT given.run_id, given.slot_scenario_id AS scenario_id, given.slot_model AS model, given.slot_index AS sample_index,
-               given.attempt, given.worker, given.scores, given.error_code, given.slot_error, given.retry_s,
-               {_columns("given").replace("given.content", "CAST(nullif(given.unnest, '') AS jsonb) AS content")}
-          FROM ROWS FROM (json_to_recordset(CAST(:outcomes AS json)) AS ({OUTCOME_RECORD}),
-                          unnest(string_to_array(CAST(:contents AS text), chr(1)))) AS given
+        SELECT {key_in("given")}, given.attempt, given.worker, given.id, given.scores, given.error_code, given.error_message, given.retry_s
+          FROM json_to_recordset(CAST(:claims AS json)) AS given ({CLAIM_RECORD})
          WHERE given.run_id = ANY(ARRAY(SELECT run.id FROM run))
-         ORDER BY given.run_id, given.slot_scenario_id, given.slot_model, given.slot_index
+         ORDER BY {key_in("given")}
     )"""  # noqa: S608  (of constants only)
 
 # The proposed row is a running slot, so that it may carry the worker; as such it may hold no transcript, whose id travels as text.
@@ -60,7 +53,7 @@ _RECORD: Final = sql_rows(
     f"""{_GIVEN}, settled AS (
         {INSERT_KEY}, status, attempt, lease_owner, lease_expires_at, error_code, error_message, available_at, queued_at)
         SELECT :workspace_id, {key_in("given")}, 'RUNNING', given.attempt, given.worker, statement_timestamp(), given.error_code,
-               CASE WHEN given.error_code IS NULL THEN CAST(given.id AS text) ELSE given.slot_error END,
+               CASE WHEN given.error_code IS NULL THEN CAST(given.id AS text) ELSE given.error_message END,
                statement_timestamp() + make_interval(secs => coalesce(given.retry_s, 0)), {NO_SUCH_SLOT}
           FROM given
         {UPDATE}
@@ -79,9 +72,9 @@ _RECORD: Final = sql_rows(
          WHERE run_slots.status = 'RUNNING' AND run_slots.lease_owner = excluded.lease_owner AND run_slots.attempt = excluded.attempt
         RETURNING {key_in("run_slots")}, run_slots.status, run_slots.transcript_id, run_slots.queued_at = {NO_SUCH_SLOT} AS is_unknown
     ), added AS (
-        INSERT INTO stemma.transcripts (workspace_id, {KEY}, {", ".join(TRANSCRIPT_COLUMNS)})
-        SELECT :workspace_id, {key_in("given")}, {_columns("given")}
-          FROM given
+        INSERT INTO stemma.transcripts (workspace_id, run_id, {", ".join(COLUMNS)})
+        SELECT :workspace_id, given.run_id, {VALUES}
+          FROM {ROWS}
          WHERE (given.id IN (SELECT settled.transcript_id FROM settled)) IS TRUE
     ), scored AS (
         INSERT INTO stemma.scores (workspace_id, transcript_id, {", ".join(SCORE_TYPES)})
@@ -95,7 +88,6 @@ _RECORD: Final = sql_rows(
           FROM given
          CROSS JOIN LATERAL {locked_slot("given")} AS slot
          WHERE (({key_in("given")}) IN (SELECT {key_in("settled")} FROM settled)) IS NOT TRUE
-           AND ({key_in("slot")}) = ({key_in("given")})
     )
     SELECT {key_in("settled")}, 'STORED' AS result, settled.status, settled.transcript_id, settled.is_unknown,
            (SELECT run.is_cancelled FROM run WHERE run.id = settled.run_id) AS may_be_last
@@ -114,8 +106,7 @@ _TAKE_LIVE: Final = sql_rows(
           FROM given
          CROSS JOIN LATERAL {locked_slot("given")} AS slot
          CROSS JOIN LATERAL {live_transcript("given")} AS live
-         WHERE ({key_in("slot")}) = ({key_in("given")}) AND ({key_in("live")}) = ({key_in("given")})
-           AND slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt
+         WHERE slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt
     )
     {INSERT_KEY}, status, transcript_id, started_at, finished_at)
     SELECT :workspace_id, {key_in("held")}, 'COMPLETED', held.transcript_id, held.started_at,
@@ -194,7 +185,7 @@ def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[SlotKey, Row[An
             raise
     with session.begin_nested():
         for chunk in chunks(outcomes):
-            _TAKE_LIVE.run(session, **chunk._asdict(), run_ids=run_ids)
+            _TAKE_LIVE.run(session, claims=chunk.claims, run_ids=run_ids)
         return _record(session, outcomes, run_ids)
 
 

@@ -30,25 +30,38 @@ def key_in(alias: str) -> str:
 
 def locked_slot(given: str) -> str:
     """
-    Return the sub-select, for a LATERAL join, that locks the slot at or behind the key of a row and yields its columns.
+    Return the sub-select, for a LATERAL join, that locks the slot with the key of a row, if there is one, and yields its columns.
 
-    In the order of the key only the first row is wanted, so the index on the whole key is taken. Behind the key of a slot that is not there
-    lies another one: compare the keys.
+    The key is given as two bounds: with equations the planner may take another index, and with an order and a limit it takes this one.
     """
     return f"""(
-            SELECT {key_in("slot")}, slot.status, slot.attempt, slot.started_at, slot.transcript_id, slot.lease_owner
+            SELECT {key_in("slot")}, slot.status, slot.attempt, slot.started_at, slot.transcript_id, slot.lease_owner, slot.lease_expires_at
               FROM stemma.run_slots AS slot
-             WHERE slot.workspace_id = :workspace_id AND ({key_in("slot")}) >= ({key_in(given)})
+             WHERE slot.workspace_id = :workspace_id
+               AND ({key_in("slot")}) >= ({key_in(given)}) AND ({key_in("slot")}) <= ({key_in(given)})
              ORDER BY {key_in("slot")}
              LIMIT 1
                FOR NO KEY UPDATE)"""  # noqa: S608  (of constants only)
 
 
-def live_transcript(slot: str) -> str:
-    """Return the sub-select, for a LATERAL join, that yields the live transcript at or behind the key of a slot, likewise."""
+def live_transcript(given: str, lock: str = "") -> str:
+    """Return the sub-select, for a LATERAL join, that yields the live transcript with the key of a row, likewise."""
     return f"""(
-            SELECT live.id, {key_in("live")}
+            SELECT live.id
               FROM stemma.transcripts AS live
-             WHERE live.workspace_id = :workspace_id AND live.invalidated_at IS NULL AND ({key_in("live")}) >= ({key_in(slot)})
+             WHERE live.workspace_id = :workspace_id AND live.invalidated_at IS NULL
+               AND ({key_in("live")}) >= ({key_in(given)}) AND ({key_in("live")}) <= ({key_in(given)})
              ORDER BY {key_in("live")}
-             LIMIT 1)"""  # noqa: S608  (of constants only)
+             LIMIT 1 {lock})"""  # noqa: S608  (of constants only)
+
+
+def live_without_scenario(given: str, lock: str = "") -> str:
+    """Return the same for a row whose key has no scenario, with which no comparison is true."""
+    rest, wanted = ", ".join(("live.model", "live.sample_index")), f"{given}.model, {given}.sample_index"
+    return f"""(
+            SELECT live.id
+              FROM stemma.transcripts AS live
+             WHERE live.workspace_id = :workspace_id AND live.run_id = {given}.run_id AND live.scenario_id IS NULL
+               AND live.invalidated_at IS NULL AND ({rest}) >= ({wanted}) AND ({rest}) <= ({wanted})
+             ORDER BY {key_in("live")}
+             LIMIT 1 {lock})"""  # noqa: S608  (of constants only)

@@ -4,17 +4,21 @@ Storing transcripts. Import these functions from ``stemmadb.evaluation.transcrip
 A run has one live transcript for each scenario, model and sample. The database keeps it so, whoever writes.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal
 from uuid import UUID
 
+import pydantic_core
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
+from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, ValidationError
-from stemmadb.evaluation._transcript_rows import array_of, as_json, log, scenario_of
+from stemmadb.evaluation._transcript_rows import array_of, as_json, joined, log, scenario_of
 from stemmadb.evaluation._transcript_writes import ADD, ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE
 from stemmadb.evaluation.data import AddReport, TranscriptCreate
 from stemmadb.evaluation.entities import Transcript
@@ -23,7 +27,7 @@ from stemmadb.query import tenant_query
 CHUNK: Final = 1000
 """How many transcripts one statement stores."""
 _CHUNK_LENGTH: Final = 32 * 1024 * 1024
-"""How long the JSON of a statement gets before it is sent with fewer."""
+"""How long the JSON of a statement gets before it is sent with fewer, and how long the turns are that are read ahead."""
 _ROUNDS: Final = 5
 """How often a row is tried again whose key others fill while the statement runs."""
 
@@ -46,7 +50,7 @@ def add(session: Session, run_id: Id, data: TranscriptCreate) -> Transcript:
     """
     data = TranscriptCreate.of(data)
     key = parse_reference(run_id, "run_id")
-    stored = ADD.write(session, rows=array_of([as_json(0, uuid7(), data)]), run_id=key)
+    stored = ADD.write(session, **_parameters([_given(data)]), run_id=key)
     if stored is None:
         raise ConflictError("Transcript", _KEY)
     set_committed_value(stored, "content", data.content)
@@ -61,13 +65,15 @@ def add_many(
     """
     Store many transcripts of one run, as ``add`` does each. All or none.
 
-    One statement for each 1,000, or for fewer when their JSON is longer than 32 MB; a row whose key others fill at the same moment is tried
-    again with another statement. Locks the slots that match, in key order, and with "supersede" the run (FOR NO KEY UPDATE) before them.
+    One statement for each 1,000, or for fewer when their JSON is longer than 32 MB or a key repeats; a row whose key others fill at the
+    same moment is tried again with another statement. A thread makes the JSON of the next 1,000 items while the database stores those
+    before. Locks the slots that match, in key order, and with "supersede" the run (FOR NO KEY UPDATE) before them.
 
     Args:
         session: the caller's session, in a workspace.
         run_id: whose transcripts.
-        items: read as they are stored, so a generator will do.
+        items: read as they are stored, at most 2,000 of them ahead, by the caller's thread: a generator will do, also one that uses the
+            session.
         on_conflict: what becomes of an item whose run, scenario, model and sample have a live transcript, be it of an earlier item:
             "error" refuses them all, "skip" keeps the one that is there, "supersede" invalidates it and stores the item.
 
@@ -86,8 +92,8 @@ def add_many(
     key = parse_reference(run_id, "run_id")
     ids: list[UUID] = []
     inserted = superseded = 0
-    with session.begin_nested():
-        for chunk in _chunks(items, repeats=on_conflict != "supersede"):
+    with session.begin_nested(), contextlib.closing(_chunks(items, repeats=on_conflict == "skip")) as chunks:
+        for chunk in chunks:
             live, new, old = _store(session, key, chunk, on_conflict)
             ids += live
             inserted += new
@@ -97,51 +103,129 @@ def add_many(
     return report
 
 
+_Key = tuple[UUID | None, str, int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Given:
     """An item on its way, under the id that it will have."""
 
     id: UUID
-    key: tuple[UUID | None, str, int]
-    json: str
+    key: _Key
+    row: str
+    content: str
 
 
-def _chunks(items: Iterable[TranscriptCreate], *, repeats: bool) -> Iterator[list[_Given]]:
-    """Yield the items in chunks of at most 1,000. Unless *repeats*, a key that repeats begins another chunk."""
-    chunk: list[_Given] = []
-    keys: set[tuple[UUID | None, str, int]] = set()
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The items of one statement."""
+
+    given: list[_Given]
+    first: dict[_Key, _Given]
+    """The first of each key."""
+    parameters: dict[str, Any]
+
+
+def _given(data: TranscriptCreate) -> _Given:
+    transcript_id, scenario_id = uuid7(), scenario_of(data)
+    row = as_json(transcript_id, data, scenario_id=scenario_id)
+    return _Given(transcript_id, (scenario_id, data.model, data.sample_index), row, dump_json(data.content))
+
+
+def _chunk(given: list[_Given]) -> _Chunk:
+    first: dict[_Key, _Given] = {}
+    for each in given:
+        first.setdefault(each.key, each)
+    return _Chunk(given, first, _parameters(first.values()))
+
+
+def _parameters(given: Iterable[_Given]) -> dict[str, Any]:
+    """Return rows as the statements take them: by key, so that of two callers with the same keys one waits for the other."""
+    rows = sorted(given, key=_place)
+    names = ("scenario_id", "model", "sample_index")
+    keys = [{"id": each.id, **dict(zip(names, each.key, strict=True))} for each in rows]
+    return {
+        "keys": pydantic_core.to_json(keys).decode(),
+        "rows": array_of(each.row for each in rows),
+        "contents": joined(each.content for each in rows),
+    }
+
+
+def _place(given: _Given) -> tuple[bytes, str, int]:
+    scenario_id, model, sample_index = given.key
+    return b"" if scenario_id is None else scenario_id.bytes, model, sample_index
+
+
+def _chunks(items: Iterable[TranscriptCreate], *, repeats: bool) -> Generator[_Chunk, None, None]:
+    """Yield the items in chunks of at most 1,000, made by a thread while the caller stores the one before."""
+    groups = _groups(items)
+    group, following = next(groups, None), next(groups, None)
+    if following is None:
+        yield from _made(group or [], repeats)
+        return
+    with ThreadPoolExecutor(1, "stemmadb-transcripts") as thread:
+        making = thread.submit(_made, group or [], repeats)
+        while following is not None:
+            next_one = thread.submit(_made, following, repeats)
+            yield from making.result()
+            making, following = next_one, next(groups, None)
+        yield from making.result()
+
+
+def _groups(items: Iterable[TranscriptCreate]) -> Iterator[list[TranscriptCreate]]:
+    """Yield what is read ahead: 1,000 items, or fewer long ones."""
+    group: list[TranscriptCreate] = []
     length = 0
-    for number, item in enumerate(items):
+    for item in items:
         data = TranscriptCreate.of(item)
-        transcript_id = uuid7()
-        given = _Given(transcript_id, (scenario_of(data), data.model, data.sample_index), as_json(number, transcript_id, data))
-        full = len(chunk) == CHUNK or length + len(given.json) > _CHUNK_LENGTH
-        if chunk and (full or (not repeats and given.key in keys)):
-            yield chunk
+        size = sum(len(turn.content) for turn in data.content.turns)
+        if group and (len(group) == CHUNK or length + size > _CHUNK_LENGTH):
+            yield group
+            group, length = [], 0
+        group.append(data)
+        length += size
+    if group:
+        yield group
+
+
+def _made(group: list[TranscriptCreate], repeats: bool) -> list[_Chunk]:
+    """Return a group as chunks. Unless *repeats*, a key that repeats begins another one."""
+    chunks: list[_Chunk] = []
+    chunk: list[_Given] = []
+    keys: set[_Key] = set()
+    length = 0
+    for data in group:
+        given = _given(data)
+        size = len(given.row) + len(given.content)
+        if chunk and (length + size > _CHUNK_LENGTH or (not repeats and given.key in keys)):
+            chunks.append(_chunk(chunk))
             chunk, keys, length = [], set(), 0
         chunk.append(given)
         keys.add(given.key)
-        length += len(given.json)
-    if chunk:
-        yield chunk
+        length += size
+    return [*chunks, _chunk(chunk)] if chunk else chunks
 
 
-def _store(session: Session, run_id: UUID, chunk: list[_Given], on_conflict: str) -> tuple[list[UUID], int, int]:
+def _store(session: Session, run_id: UUID, chunk: _Chunk, on_conflict: str) -> tuple[list[UUID], int, int]:
     """Store a chunk, and return the live ids in its order, how many are new, and how many were superseded."""
     if on_conflict == "error":
-        ADD_ALL.run(session, rows=array_of(given.json for given in chunk), run_id=run_id)
-        return [given.id for given in chunk], len(chunk), 0
+        ADD_ALL.run(session, **chunk.parameters, run_id=run_id)
+        return [given.id for given in chunk.given], len(chunk.given), 0
     statement = SKIP_LIVE if on_conflict == "skip" else SUPERSEDE_LIVE
     live: dict[UUID, UUID] = {}
     inserted = superseded = rounds = 0
-    while waiting := [given for given in chunk if given.id not in live]:
-        if rounds == _ROUNDS:
-            raise ConflictError("Transcript", _KEY)
-        rounds += 1
-        for row in statement.all(session, rows=array_of(given.json for given in waiting), run_id=run_id):
+    parameters = chunk.parameters
+    while True:
+        for row in statement.all(session, **parameters, run_id=run_id):
             inserted += row.is_new
             if row.given_id is None:
                 superseded += 1
-            elif row.id is not None:
+            else:
                 live[row.given_id] = row.id
-    return [live[given.id] for given in chunk], inserted, superseded
+        waiting = [given for given in chunk.first.values() if given.id not in live]
+        if not waiting:
+            return [live[chunk.first[given.key].id] for given in chunk.given], inserted, superseded
+        rounds += 1
+        if rounds == _ROUNDS:
+            raise ConflictError("Transcript", _KEY)
+        parameters = _parameters(waiting)

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 from sqlalchemy.orm import Session
 from tests.record_public_names import FILE, exported, public_modules, public_names
 
@@ -162,7 +163,7 @@ OPEN = {
 
 def _names_for_hints() -> dict[str, Any]:
     """What annotations name that are only evaluated by type checkers."""
-    return {name: getattr(module, name) for module in public_modules() for name in exported(module)}
+    return {name: getattr(module, name) for module in public_modules() for name in exported(module)} | {"Axes": Axes}
 
 
 def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:

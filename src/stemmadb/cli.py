@@ -1,6 +1,7 @@
 """The command line: ``stemmadb``. Packs add their commands through their entry points."""
 
 import functools
+import getpass
 import os
 import sys
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from rich.table import Table
 from stemmadb import __version__, _document_commands, _secret_commands
 from stemmadb._console import AsJson, Url, Yes, err, fail_for, open_database, output, refuse_in_production
 from stemmadb._display import printable
+from stemmadb.audit import ActorType, actor
 from stemmadb.errors import ConfigurationError, StemmaError, ValidationError
 
 app: Final = typer.Typer(
@@ -34,10 +36,19 @@ Packs = Annotated[list[str] | None, typer.Option("--packs", help="Only these pac
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _main(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
     if version:
         typer.echo(f"stemmadb {__version__}")
         raise typer.Exit
+    # Whoever types a command is no user of the application's: the records of changes tell that it was one, and whose shell.
+    context.with_resource(actor(type=ActorType.ADMIN, user_agent=f"stemmadb {__version__} ({_login()})"))
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 # -------------------------------------------------------------------------------------------------------------- the server

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from stemmadb.accounts import api_keys, users
+from stemmadb.accounts import api_keys, audit, users
 from stemmadb.accounts.entities import User
 from stemmadb.aio.accounts import api_keys as aapi_keys
 from stemmadb.aio.accounts import users as ausers
@@ -139,6 +139,18 @@ def test_scopes_deny_by_default(session: Session, user: User) -> None:
         with pytest.raises(PermissionDeniedError):
             api_keys.verify(session, token, required_scope=scope)
     assert api_keys.verify(session, some.token, required_scope="runs:read")
+
+
+def test_a_scope_that_is_refused_is_on_record(committed_db: Database) -> None:
+    """Also when the caller's transaction is rolled back, as it is by the error."""
+    with committed_db.session() as session:
+        user_id = users.create(session, "a@example.com").id
+        issued = api_keys.issue(session, user_id, "laptop", scopes=["runs:read"])
+    with pytest.raises(PermissionDeniedError) as caught, committed_db.session() as session:
+        api_keys.verify(session, issued.token, required_scope="runs:write")
+    with committed_db.session() as session:
+        (event,) = audit.list_security_events(session, user_id=user_id, type="PERMISSION_DENIED").items
+    assert (caught.value.permission, event.payload.details) == ("runs:write", {"permission": "runs:write"})
 
 
 @pytest.mark.requirement("AD-024")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 import sys
@@ -14,9 +15,10 @@ import typer
 from pydantic import SecretStr
 from tests.test_cli import call
 
-from stemmadb import _console
-from stemmadb.accounts import api_keys, users
+from stemmadb import __version__, _console
+from stemmadb.accounts import api_keys, audit, users
 from stemmadb.accounts.commands import keys_app, users_app
+from stemmadb.audit import find_current_actor
 from stemmadb.database import Database
 from stemmadb.errors import ConfigurationError
 from stemmadb.testing import make_workspace
@@ -80,6 +82,16 @@ def test_a_user_from_first_to_last(run: Run) -> None:
     assert "production" in run("users", "purge", id, "--yes", STEMMADB_ENV="production").stderr
     assert run("users", "purge", id, "--yes").stdout == "removed countess@example.com\n"
     assert "was not found" in run("users", "get", id).stderr
+
+
+def test_what_commands_change_is_on_record_as_theirs(run: Run, committed_db: Database) -> None:
+    """An administrator's, with the release and the login of the shell; the actor is gone with the command."""
+    id = ask(run, "users", "create", "ada@example.com")["id"]
+    with committed_db.session() as session:
+        (made,) = audit.history(session, "users", id).items
+    assert (made.action, made.actor_type, made.user_id) == ("CREATE", "ADMIN", None)
+    assert made.user_agent == f"stemmadb {__version__} ({getpass.getuser()})"
+    assert find_current_actor() is None
 
 
 @pytest.mark.requirement("EC-008")

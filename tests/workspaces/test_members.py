@@ -5,11 +5,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.orm import Session
 
-from stemmadb.accounts import users
+from stemmadb.accounts import audit, users
 from stemmadb.aio.workspaces import members as amembers
 from stemmadb.database import Database
 from stemmadb.errors import ConflictError, LastOwnerError, NotFoundError, PermissionDeniedError, ReferenceNotFoundError, ValidationError
-from stemmadb.testing import assert_max_queries, run_together
+from stemmadb.testing import assert_max_queries, make_workspace, run_together
 from stemmadb.workspaces import members
 from stemmadb.workspaces.vocabularies import WorkspaceRole
 
@@ -122,10 +122,25 @@ def test_require_role(session: Session) -> None:
         members.require_role(session, uuid4(), WorkspaceRole.VIEWER)
 
 
+def test_a_role_that_is_refused_is_on_record(committed_db: Database) -> None:
+    """Of members and strangers, also when the caller's transaction is rolled back."""
+    with committed_db.session() as session:
+        member, stranger = somebody(session), somebody(session)
+    workspace = make_workspace(committed_db)
+    with committed_db.session(workspace=workspace) as session:
+        members.add(session, member, WorkspaceRole.MEMBER)
+    for user in (member, stranger):
+        with pytest.raises(PermissionDeniedError), committed_db.session(workspace=workspace) as session:
+            members.require_role(session, user, WorkspaceRole.ADMIN)
+    with committed_db.session() as session:
+        found = audit.list_security_events(session, type="PERMISSION_DENIED").items
+    assert [(row.user_id, row.payload.details) for row in found] == [
+        (user, {"permission": "workspace:admin"}) for user in (stranger, member)
+    ]
+
+
 def test_a_member_elsewhere_is_none_here(committed_db: Database) -> None:
     """The same user in two workspaces: two memberships, each seen in its own."""
-    from stemmadb.testing import make_workspace
-
     here, there = make_workspace(committed_db), make_workspace(committed_db)
     with committed_db.session(workspace=here) as session:
         user = somebody(session)

@@ -12,7 +12,8 @@ from stemmadb.accounts.documents import SecurityEventPayload
 from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.audit import actor_of
 from stemmadb.documents import dump_json
-from stemmadb.errors import StemmaError
+from stemmadb.entity import Id, parse_id
+from stemmadb.errors import NotFoundError, PermissionDeniedError, StemmaError
 from stemmadb.query import sql_rows
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,17 @@ def record_apart(
         _apart.settle(session, _TEXT, parameters)
     except StemmaError as error:
         log.warning("security event %s was not written: %s", type, error.code, extra={"user_id": str(user_id)})
+
+
+def refused(session: Session, user_id: Id, permission: str) -> PermissionDeniedError:
+    """Write that a user may not do something, apart from the caller's transaction, and return the error that says so."""
+    try:
+        user = parse_id(user_id, "User")
+    except NotFoundError:
+        user = None
+    record_apart(session, SecurityEventType.PERMISSION_DENIED, user, details={"permission": permission})
+    log.warning("permission denied", extra={"user_id": str(user_id), "permission": permission})
+    return PermissionDeniedError(permission)
 
 
 def client_of(session: Session) -> dict[str, str | None]:

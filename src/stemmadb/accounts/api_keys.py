@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from stemmadb import _apart
 from stemmadb._exports import adopt
-from stemmadb.accounts import _tokens
+from stemmadb.accounts import _security_events, _tokens
 from stemmadb.accounts._key_rotation import rotate, set_scopes
 from stemmadb.accounts._key_rows import (
     STORED,
@@ -31,7 +31,7 @@ from stemmadb.accounts.data import ApiKeyIdentity, IssuedApiKey
 from stemmadb.accounts.entities import ApiKey
 from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
-from stemmadb.errors import AuthenticationError, ConflictError, NotFoundError, PermissionDeniedError, StemmaError, ValidationError
+from stemmadb.errors import AuthenticationError, ConflictError, NotFoundError, StemmaError, ValidationError
 from stemmadb.paging import Page, page
 from stemmadb.query import query, read, sql, sql_rows, tenant_query
 from stemmadb.settings import KeyRing
@@ -196,7 +196,7 @@ def verify(session: Session, token: SecretStr, *, required_scope: str | None = N
 
     Raises:
         AuthenticationError: unknown, wrong, expired, revoked, or of somebody who is not active: one message for all.
-        PermissionDeniedError: the key is right, but does not allow ``required_scope``.
+        PermissionDeniedError: the key is right, but does not allow ``required_scope``. That is a security event.
         ValidationError: the token is not wrapped, or the scope is malformed; nothing was sent.
     """
     if not isinstance(token, SecretStr):
@@ -217,7 +217,7 @@ def verify(session: Session, token: SecretStr, *, required_scope: str | None = N
     if row.stale:
         _touch(session, row.id, parsed.text, peppers)
     if required_scope is not None and not identity.allows(required_scope):
-        raise PermissionDeniedError(required_scope)
+        raise _security_events.refused(session, identity.user_id, required_scope)
     return identity
 
 

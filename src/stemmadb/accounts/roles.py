@@ -19,7 +19,6 @@ from stemmadb._exports import adopt
 from stemmadb.accounts import _security_events
 from stemmadb.accounts._grants import assign, grant, grant_to_role, remove, revoke, revoke_from_role
 from stemmadb.accounts.entities import Permission, Role
-from stemmadb.accounts.vocabularies import SecurityEventType
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import ConflictError, NotFoundError, PermissionDeniedError, ValidationError
 from stemmadb.paging import Page, page
@@ -264,15 +263,8 @@ def require(session: Session, user_id: Id, permission: str) -> None:
         PermissionDeniedError: the user may not, as ``has_permission`` tells.
         ValidationError: a malformed permission; nothing was sent.
     """
-    if has_permission(session, user_id, permission):
-        return
-    try:
-        user = parse_id(user_id, "User")
-    except NotFoundError:
-        user = None
-    _security_events.record_apart(session, SecurityEventType.PERMISSION_DENIED, user, details={"permission": permission})
-    logger.warning("permission denied", extra={"user_id": str(user_id), "permission": permission})
-    raise PermissionDeniedError(permission)
+    if not has_permission(session, user_id, permission):
+        raise _security_events.refused(session, user_id, permission)
 
 
 adopt(globals())

@@ -23,7 +23,7 @@ class MfaMethod(StrEnum):
 
 
 class SecurityEventType(StrEnum):
-    """The security events that the library itself records. The column is open: applications add words of their own."""
+    """The security events that the library itself records, but for the last. The column is open: applications add words of their own."""
 
     LOGIN_SUCCEEDED = "LOGIN_SUCCEEDED"
     LOGIN_FAILED = "LOGIN_FAILED"
@@ -36,6 +36,7 @@ class SecurityEventType(StrEnum):
     API_KEY_REVOKED = "API_KEY_REVOKED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     TENANT_VIOLATION = "TENANT_VIOLATION"
+    """For applications that catch a TenantViolationError: what was tried is theirs to tell, and mostly an error of their own."""
 
 
 class AuditAction(StrEnum):

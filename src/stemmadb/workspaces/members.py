@@ -6,9 +6,10 @@ from typing import Final
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
+from stemmadb.accounts import _security_events
 from stemmadb.data import checked_member
 from stemmadb.entity import Id, parse_id, parse_reference, uuid7
-from stemmadb.errors import ConflictError, LastOwnerError, NotFoundError, PermissionDeniedError
+from stemmadb.errors import ConflictError, LastOwnerError, NotFoundError
 from stemmadb.paging import Page, page
 from stemmadb.query import sql, sql_rows, tenant_query
 from stemmadb.workspaces.entities import WorkspaceMember
@@ -160,13 +161,15 @@ def require_role(session: Session, user_id: Id, at_least: WorkspaceRole) -> Work
     """
     Return the membership of a user who is at least this: OWNER > ADMIN > MEMBER > VIEWER.
 
+    The refusal is a security event, which outlives the caller's rollback.
+
     Raises:
         PermissionDeniedError: the user is less, or no member.
     """
     least = checked_member(at_least, WorkspaceRole, "at_least")
     member = find(session, user_id)
     if member is None or _RANK[WorkspaceRole(member.role)] < _RANK[least]:
-        raise PermissionDeniedError(f"workspace:{least.value.lower()}")
+        raise _security_events.refused(session, user_id, f"workspace:{least.value.lower()}")
     return member
 
 

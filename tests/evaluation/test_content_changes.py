@@ -1,7 +1,9 @@
 """Diff, blame, merge and bisect: against what a walk in plain Python says, on generated contents and lines."""
 
 import copy
+import itertools
 import math
+import random
 import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,13 +13,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from tests.evaluation.version_trees import CONTENT, chain, contents, make, plant, raw_objects, shapes
+from tests.evaluation.version_trees import CONTENT, chain, contents, make, naive_blame, plant, raw_objects, shapes
 
 from stemmadb.documents import Document, Raw, set_write_version
+from stemmadb.entity import uuid7
 from stemmadb.errors import CorruptDocumentError, NotFoundError, UnknownSchemaVersionError, ValidationError
-from stemmadb.evaluation import definitions
+from stemmadb.evaluation import _list_alignment, definitions
+from stemmadb.evaluation._blaming import blame_values
 from stemmadb.evaluation._changes import _CONTENTS_OF_LINE, _CONTENTS_TO_MERGE
 from stemmadb.evaluation._lineage import _ANCESTORS, _LINEAGE, _MERGE_BASE
+from stemmadb.evaluation._list_alignment import differing
 from stemmadb.evaluation._merging import merge_documents
 from stemmadb.evaluation._patches import changes_between, document_of, leaves, make_changes, same, values_of
 from stemmadb.evaluation.definitions import ABSENT, Change, ContentDiff, DefinitionFork, MergeConflict
@@ -80,15 +85,26 @@ def test_a_diff_of_lists_is_short() -> None:
 
 
 @pytest.mark.offline
-def test_long_lists_are_compared_in_a_moment() -> None:
-    """Beyond some hundred items that differ only equal beginnings and ends are looked for; the result is as right."""
-    old, new = ([{"x": [place, step]} for place in range(5_000)] for step in (1, 2))
-    new[:100] = old[:100]
+@pytest.mark.parametrize("kind", ["other", "inserted", "half", "two values"])
+def test_long_lists_are_compared_in_a_moment(kind: str) -> None:
+    """Beyond some hundred edits of 10,000 items only what a list holds once is found again; the result is as right."""
+    chance = random.Random(1)
+    old: list[Any] = [{"x": [place]} for place in range(10_000)]
+    new = {
+        "other": old[:100] + [{"y": item["x"]} for item in old[100:]],
+        "inserted": [0, *old[:5_000], 1, *old[5_010:]],
+        "half": [item if chance.random() < 0.5 else item["x"][0] for item in old],
+        "two values": [chance.choice("ab") for _ in old],
+    }[kind]
+    old = [chance.choice("ab") for _ in old] if kind == "two values" else old
     started = time.monotonic()
     changes = changes_between({"x": old}, {"x": new})
-    assert time.monotonic() - started < 5
-    assert len(changes) == 4_900
+    assert time.monotonic() - started < 10
     assert same(make_changes({"x": copy.deepcopy(old)}, changes), {"x": new})
+    if kind == "inserted":
+        assert len(changes) == 11
+    if kind == "half":
+        assert len(changes) == sum(isinstance(item, int) for item in new)
 
 
 def test_contents_are_compared_in_their_newest_shape(session: Session) -> None:
@@ -232,25 +248,34 @@ def test_blame_names_the_version(session: Session) -> None:
     assert (found[0].created_at, found[0].created_by_id) == (root.created_at, None)
 
 
+def test_blame_follows_items_of_lists(session: Session) -> None:
+    """Behind what was inserted or removed an item is what it was, whatever its place; with names also when something in it changed."""
+    rules = ("a", "b", "c")
+    first = make(session, content=CONTENT.replace(matching_rules=rules, dimensions=(AGE, ROLE), x=[]))
+    front = fork(session, first.id, matching_rules=("new", *rules), dimensions=(COUNT, AGE, ROLE), x=[1])
+    inside = fork(session, front, matching_rules=("new", "a", "c"), dimensions=(COUNT, AGE.replace(values=("0", "1")), ROLE), x=[])
+    found = {entry.pointer: entry.definition_id for entry in definitions.blame(session, inside)}
+    assert [found[f"/matching_rules/{place}"] for place in range(3)] == [front, first.id, first.id]
+    assert [found[f"/dimensions/{place}/name"] for place in range(3)] == [front, first.id, first.id]
+    assert (found["/dimensions/1/values/0"], found["/dimensions/1/values/1"]) == (inside, first.id)
+    # It was empty before, but not in between.
+    assert found["/x"] == inside
+
+
 @pytest.mark.property
-@given(st.lists(contents(), min_size=1, max_size=6))
-@stored
-def test_blame_equals_the_naive_walk(session: Session, line: list[DefinitionContent]) -> None:
-    """For each value: back from the version as long as the one before has the same."""
-    ids = [make(session, content=line[0]).id]
-    for content in line[1:]:
-        ids.append(definitions.fork(session, ids[-1], DefinitionFork(content=content)).id)
-    values = [leaves(values_of(content)) for content in line]
-    expected = {}
-    for pointer, value in values[-1].items():
-        place = len(line) - 1
-        while place > 0 and pointer in values[place - 1] and same(values[place - 1][pointer], value):
-            place -= 1
-        expected[pointer] = ids[place]
-    del expected["/schema_version"]
-    found = definitions.blame(session, ids[-1])
-    assert {entry.pointer: entry.definition_id for entry in found} == expected
-    assert [entry.pointer for entry in found] == sorted(expected)
+@pytest.mark.offline
+@given(st.lists(raw_objects(), min_size=1, max_size=6))
+@example([{"x": [1, 2, 3]}, {"x": [0, 1, 2, 3]}, {"x": [0, 3, 1, 2]}])
+@example([{"x": {}}, {"x": {"a": 1}}, {"x": {}}])
+@example([{"x": [{"name": "a", "y": 1}, {"name": "b"}]}, {"x": [{"name": "b"}, {"name": "a", "y": 2}]}])
+@settings(generated, max_examples=100)
+def test_blame_equals_the_naive_walk(line: list[dict[str, Any]]) -> None:
+    """For each value of any JSON: what the difference from the document before leaves alone keeps its version."""
+    versions = [(uuid7(), {"schema_version": 1} | values) for values in line]
+    found = blame_values(versions)
+    assert found.keys() == leaves(versions[-1][1]).keys()
+    del found["/schema_version"]
+    assert found == naive_blame(versions)
 
 
 @pytest.mark.property
@@ -258,22 +283,38 @@ def test_blame_equals_the_naive_walk(session: Session, line: list[DefinitionCont
 @given(shapes(12), st.data())
 @stored
 def test_blame_and_merge_base_equal_the_naive_walks(session: Session, shape: list[tuple[int, int]], data: st.DataObject) -> None:
-    """On generated forests, wherever one stands: back as long as the parent has the same value there; up to where both ways meet."""
+    """On generated forests, wherever one stands: down from the root with what changed; up to where both ways meet."""
     said = [data.draw(contents()) for _ in shape]
     forest = plant(session, shape, said)
-    values = {id: leaves(values_of(content)) for id, content in zip(forest.parents, said, strict=True)}
+    values = {id: values_of(content) for id, content in zip(forest.parents, said, strict=True)}
     id, other = (data.draw(st.sampled_from(list(forest.parents))) for _ in range(2))
-    expected = {}
-    for pointer, value in values[id].items():
-        line = forest.up(id)
-        place = 0
-        while place + 1 < len(line) and pointer in (above := values[line[place + 1]]) and same(above[pointer], value):
-            place += 1
-        expected[pointer] = line[place]
-    del expected["/schema_version"]
-    assert {entry.pointer: entry.definition_id for entry in definitions.blame(session, id)} == expected
+    expected = naive_blame([(above, values[above]) for above in reversed(forest.up(id))])
+    found = definitions.blame(session, id)
+    assert {entry.pointer: entry.definition_id for entry in found} == expected
+    assert [entry.pointer for entry in found] == sorted(expected)
     base = definitions.merge_base(session, id, other)
     assert (None if base is None else base.id) == forest.merge_base(id, other)
+
+
+@pytest.mark.property
+@pytest.mark.offline
+@given(st.lists(st.integers(0, 5), max_size=12), st.lists(st.integers(0, 5), max_size=12), st.sampled_from([2, 500]))
+@settings(generated, max_examples=100)
+def test_lists_differ_in_the_fewest_items(old: list[int], new: list[int], most: int) -> None:
+    """What is equal is the longest common sequence; with fewer edits to be looked for it is less, and as right."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_list_alignment, "_MOST_EDITS", most)
+        parts = differing(old, new)
+    end, new_end, equal = 0, 0, 0
+    for start, part_end, new_start, new_part_end in [*parts, (len(old), len(old), len(new), len(new))]:
+        assert old[end:start] == new[new_end:new_start]
+        equal += start - end
+        end, new_end = part_end, new_part_end
+    longest = {(-1, place): 0 for place in range(-1, len(new))} | {(place, -1): 0 for place in range(len(old))}
+    for a, b in itertools.product(range(len(old)), range(len(new))):
+        longest[a, b] = longest[a - 1, b - 1] + 1 if old[a] == new[b] else max(longest[a - 1, b], longest[a, b - 1])
+    best = longest[len(old) - 1, len(new) - 1]
+    assert equal == best if most == 500 else equal <= best
 
 
 def test_a_thousand_levels(session: Session) -> None:

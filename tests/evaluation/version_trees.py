@@ -1,7 +1,7 @@
 """Trees of definitions for tests: generated ones, and what a walk in plain Python says about them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from stemmadb.entity import uuid7
 from stemmadb.evaluation import definitions
+from stemmadb.evaluation._patches import Change, changes_between
 from stemmadb.evaluation.definitions import DefinitionCreate
 from stemmadb.evaluation.documents import DefinitionContent, Dimension, DimensionLevel
 from stemmadb.evaluation.entities import Definition
@@ -109,6 +110,60 @@ def plant(session: Session, shape: Iterable[tuple[int, int]], said: Sequence[Def
         rows.append(row | {"content": said[place].dump() if said else None})
     session.execute(_INSERT, {"content": json.dumps(CONTENT.dump()), "rows": json.dumps(rows, default=str)})
     return forest
+
+
+# -------------------------------------------------------------------------------------------------------------------- blame
+
+
+@dataclass
+class _Place:
+    """A place in a document, and which version it is from; without items it is a value."""
+
+    version: UUID
+    items: Any = None
+
+    @classmethod
+    def of(cls, value: Any, version: UUID) -> "_Place":
+        if isinstance(value, dict):
+            return cls(version, {key: cls.of(item, version) for key, item in value.items()})
+        return cls(version, [cls.of(item, version) for item in value] if isinstance(value, list) else None)
+
+    def change(self, change: Change, version: UUID) -> None:
+        """Make a step of a JSON Patch, as its standard says."""
+        *way, last = [step.replace("~1", "/").replace("~0", "~") for step in change.pointer.split("/")[1:]]
+        holder = self
+        for step in way:
+            holder = holder.items[int(step) if isinstance(holder.items, list) else step]
+        key: Any = int(last) if isinstance(holder.items, list) else last
+        if change.op != "add":
+            del holder.items[key]
+        if change.op == "remove":
+            holder.version = version
+        elif isinstance(holder.items, list):
+            holder.items.insert(key, _Place.of(change.new, version))
+        else:
+            holder.items[key] = _Place.of(change.new, version)
+
+    def values(self, pointer: str = "") -> Iterator[tuple[str, UUID]]:
+        """Yield what holds no items, and its version."""
+        if not self.items:
+            yield pointer, self.version
+            return
+        for key, item in self.items.items() if isinstance(self.items, dict) else enumerate(self.items):
+            yield from item.values(f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+
+
+def naive_blame(line: Sequence[tuple[UUID, dict[str, Any]]]) -> dict[str, UUID]:
+    """The version of each value of the last content: each difference from the one before is made, step by step, and only that is new."""
+    (version, values), *later = line
+    document = _Place.of(values, version)
+    for version, following in later:
+        for change in changes_between(values, following):
+            document.change(change, version)
+        values = following
+    found = dict(document.values())
+    del found["/schema_version"]
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------------- contents

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import CorruptDocumentError, ValidationError
+from stemmadb.evaluation._blaming import blame_values
 from stemmadb.evaluation._definition_rows import key_of, log, missing, read_content
 from stemmadb.evaluation._lineage import PAIRS, lineage
 from stemmadb.evaluation._lineage_data import ABSENT, BlameEntry, MergeConflict, MergeResult
 from stemmadb.evaluation._merging import merge_documents
-from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, leaves, same, values_of
+from stemmadb.evaluation._patches import ContentDiff, changes_between, document_of, values_of
 from stemmadb.evaluation.documents import DefinitionContent
 from stemmadb.evaluation.entities import Definition
 from stemmadb.notebook import Table
@@ -83,8 +84,10 @@ def blame(session: Session, definition_id: Id) -> list[BlameEntry]:
     """
     Return, for every value in the content of a version, the version that last changed it.
 
-    A value is known by its JSON Pointer: behind an item that was inserted into a list, all items are at a new place. Values are the
-    scalars, and empty objects and lists; ``schema_version`` is none. One statement, which reads the contents of all ancestors.
+    What ``diff`` from a parent to its child leaves alone keeps its version, wherever it stands: an item behind one that was inserted into a
+    list is the item that it was. Of items that changed places as few as possible are new. Values are the scalars, and empty objects and
+    lists, which are of the version that emptied them; ``schema_version`` is none. One statement, which reads the contents of all ancestors
+    (``benchmarks/lineage.py``).
 
     Returns:
         By pointer, in the order of its text. Notebooks show it as a table.
@@ -98,18 +101,9 @@ def blame(session: Session, definition_id: Id) -> list[BlameEntry]:
     line = _CONTENTS_OF_LINE.all(session, id=key)
     if not line:
         raise missing(definition_id)
-    last: dict[str, tuple[Any, Any]] = {}
-    for row in line:
-        if row.content is not None:
-            values = leaves(values_of(read_content(row.id, row.content)))
-            last = {place: _unless_same(last.get(place), value, row) for place, value in values.items()}
-    del last["/schema_version"]
-    return Table(BlameEntry(place, row.id, row.created_by_id, row.created_at) for place, (_, row) in sorted(last.items()))
-
-
-def _unless_same(before: tuple[Any, Any] | None, value: Any, row: Any) -> tuple[Any, Any]:
-    """Return the value with the version that it is from: the one before, if it was the same there."""
-    return before if before is not None and same(before[0], value) else (value, row)
+    found = blame_values((row, values_of(read_content(row.id, row.content))) for row in line if row.content is not None)
+    del found["/schema_version"]
+    return Table(BlameEntry(place, row.id, row.created_by_id, row.created_at) for place, row in sorted(found.items()))
 
 
 _CONTENTS_TO_MERGE = sql_rows(

@@ -3,7 +3,8 @@
 from typing import Any
 
 from stemmadb.evaluation._lineage_data import ABSENT, MergeConflict
-from stemmadb.evaluation._patches import NAMES, by_name, differing, escape_key, keys_of, same
+from stemmadb.evaluation._list_alignment import NAMES, by_name, differing, keys_of
+from stemmadb.evaluation._patches import escape_key, same
 
 
 def merge_documents(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[Any, list[MergeConflict]]:

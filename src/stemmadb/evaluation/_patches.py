@@ -5,8 +5,6 @@ Values are the same when their types are too: ``1``, ``1.0`` and ``true`` differ
 """
 
 import copy
-import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from stemmadb.documents import Document, DocumentPart, escape, unescape
 from stemmadb.documents._dump import newest_json
 from stemmadb.documents._values import map_strings
 from stemmadb.errors import ValidationError
+from stemmadb.evaluation._list_alignment import aligned
 
 D = TypeVar("D", bound=Document)
 
@@ -144,70 +143,15 @@ def _compare(old: Any, new: Any, pointer: str) -> Iterator[Change]:
 
 
 def _compare_lists(old: list[Any], new: list[Any], pointer: str) -> Iterator[Change]:
-    """
-    Compare what was inserted, removed or changed between runs of the same items.
-
-    An item with a name is the same item whatever else it says, if all have names; another one only if it is equal. Where items stand for
-    others, they are compared in their order, and what one list has more is added or removed.
-    """
-    names = by_name(old), by_name(new)
-    is_named = names[0] is not None and names[1] is not None
-    sides = [list(side) for side in names if side is not None] if is_named else [keys_of(old), keys_of(new)]
-    done, shift = 0, 0
-    for start, end, new_start, new_end in [*differing(*sides), (len(old), len(old), len(new), len(new))]:
-        # What stands before in the list is as in the new one by now, so places are those of the new one.
-        for index in range(done, new_start if is_named else done):
-            yield from _compare(old[index - shift], new[index], f"{pointer}/{index}")
-        paired = min(end - start, new_end - new_start)
-        for step in range(paired):
-            yield from _compare(old[start + step], new[new_start + step], f"{pointer}/{new_start + step}")
-        for step in reversed(range(paired, end - start)):
-            yield Change("remove", f"{pointer}/{new_start + step}", old=old[start + step])
-        for index in range(new_start + paired, new_end):
-            yield Change("add", f"{pointer}/{index}", new=new[index])
-        done, shift = new_end, new_end - end
-
-
-# What an item of a list is known by.
-NAMES: Final = ("id", "key", "name", "label")
-
-# Beyond so many pairs of items only the equal beginnings and ends of two lists are looked for: finding more grows with the pairs.
-_MOST_PAIRS = 250_000
-
-
-def by_name(items: list[Any]) -> dict[str, Any] | None:
-    """Return the items by name, in their order; None when not each is an object with a name of its own."""
-    named: dict[str, Any] = {}
-    for item in items:
-        field_name = next((name for name in NAMES if name in item), None) if isinstance(item, dict) else None
-        if field_name is None or not isinstance(item[field_name], str | int):
-            return None
-        key = f"{field_name}: {json.dumps(item[field_name])}"
-        if key in named:
-            return None
-        named[key] = item
-    return named
-
-
-def keys_of(items: list[Any]) -> list[str]:
-    """Return for each item a text that only the same value has."""
-    return [json.dumps(item, sort_keys=True) for item in items]
-
-
-def differing(old: list[str], new: list[str]) -> list[tuple[int, int, int, int]]:
-    """Return the parts in which two lists of keys differ, in order: where each starts and ends in the first list, and in the second."""
-    shorter = min(len(old), len(new))
-    start = 0
-    while start < shorter and old[start] == new[start]:
-        start += 1
-    equal = 0
-    while equal < shorter - start and old[-1 - equal] == new[-1 - equal]:
-        equal += 1
-    old_end, new_end = len(old) - equal, len(new) - equal
-    if (old_end - start) * (new_end - start) > _MOST_PAIRS:
-        return [(start, old_end, start, new_end)]
-    matcher = difflib.SequenceMatcher(None, old[start:old_end], new[start:new_end], autojunk=False)
-    return [(start + a, start + b, start + c, start + d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+    """Compare items that are the same or stand for each other; the others are added or removed."""
+    for place, new_place, where in aligned(old, new):
+        below = f"{pointer}/{where}"
+        if place is None:
+            yield Change("add", below, new=new[where])
+        elif new_place is None:
+            yield Change("remove", below, old=old[place])
+        else:
+            yield from _compare(old[place], new[new_place], below)
 
 
 def _make(change: Change, document: Any) -> None:

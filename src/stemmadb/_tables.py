@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -22,13 +23,14 @@ _MOST_ROWS: Final = 500
 _MOST_CHARACTERS: Final = 500_000
 """Of the HTML of all rows: a page stays readable, and a saved notebook small."""
 _MOST_LETTERS: Final = 400
-_MOST_LETTERS_IN_A_ROW: Final = 80
+_MOST_LETTERS_IN_A_LINE: Final = 40
+"""Ids, times and the beginnings of documents stay on one line; a sentence need not."""
 
 # Notebooks typeset what stands between dollars as a formula, unless it is told so; the two names are those of MathJax 2 and 3.
 _TABLE: Final = '<table class="tex2jax_ignore mathjax_ignore">'
 _CAPTION: Final = '<caption style="text-align:left;caption-side:top">'
 _TEXT: Final = "text-align:left;vertical-align:top"
-_LONG: Final = f"{_TEXT};white-space:pre-wrap;overflow-wrap:break-word;max-width:40em"
+_LONG: Final = f"{_TEXT};white-space:pre-wrap;overflow-wrap:break-word;max-width:30em"
 _SHORT: Final = f"{_TEXT};white-space:nowrap"
 _NUMBER: Final = "text-align:right;vertical-align:top;white-space:nowrap"
 _GUIDED: Final = f"{_TEXT};white-space:pre;font-family:monospace;font-weight:normal"
@@ -73,7 +75,7 @@ def _row(cells: Sequence[object], first: str) -> str:
     for cell in others:
         text = _cut(shown(cell))
         is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
-        style = _NUMBER if is_number else _LONG if len(text) > _MOST_LETTERS_IN_A_ROW else _SHORT
+        style = _NUMBER if is_number else _LONG if len(text) > _MOST_LETTERS_IN_A_LINE + 1 else _SHORT
         made.append(f'<td style="{style}">{_escaped(text)}</td>')
     return "".join([*made, "</tr>"])
 
@@ -86,7 +88,7 @@ def tree_html(top: B, head: Sequence[str], cells: Callable[[B], Sequence[object]
 
 def record_html(item: object, caption: str = "") -> str:
     """Return an object as a table of its fields, each a row; those that hold nothing are left out."""
-    fields = [(name, value) for name, value in fields_of(item).items() if value is not None]
+    fields = [(name, shown(value)) for name, value in fields_of(item).items() if value is not None]
     return table_html(("field", "value"), fields, caption=caption or type(item).__name__)
 
 
@@ -94,7 +96,8 @@ def items_html(items: Sequence[object], *, caption: str = "") -> str:
     """
     Return objects as a table, each a row.
 
-    Their columns are the fields that hold something in a row that is shown; ids of workspaces, digests and generated columns are left out.
+    Their columns are the fields that hold something in a row that is shown, of entities the name first and the ids last. Ids of
+    workspaces, digests and generated columns are left out.
     """
     rows = [_fields_in_a_row(item) for item in items[:_MOST_ROWS]]
     names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
@@ -105,7 +108,9 @@ def items_html(items: Sequence[object], *, caption: str = "") -> str:
 def _fields_in_a_row(item: object) -> dict[str, object]:
     left_out: frozenset[str] = getattr(item, "__generated__", frozenset()) | {"workspace_id"}
     found = {name: value for name, value in fields_of(item).items() if name not in left_out and not isinstance(value, bytes)}
-    return {name: _cut(shown(value), _MOST_LETTERS_IN_A_ROW) if _is_nested(value) else value for name, value in found.items()}
+    if isinstance(item, BaseModel):
+        found = dict(sorted(found.items(), key=lambda field: (field[0] != "name", isinstance(field[1], UUID))))
+    return {name: _cut(shown(value), _MOST_LETTERS_IN_A_LINE) if _is_nested(value) else value for name, value in found.items()}
 
 
 def fields_of(item: object) -> dict[str, object]:
@@ -149,7 +154,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if isinstance(value, BaseModel | Mapping) or dataclasses.is_dataclass(value):
-        return {name: _plain(item) for name, item in fields_of(value).items() if item is not None}
+        return {name: _plain(item) for name, item in fields_of(value).items() if item is not None and name != "schema_version"}
     return value if isinstance(value, bool | int | float) or value is None else shown(value)
 
 

@@ -100,9 +100,10 @@ def test_comparisons(session: Session) -> None:
         assert said[4:7] == [f"run 1: {low}", "+0 (-0.664 to +0.664), tied, p 1", said[6]]
         assert said[6].startswith("+1.33 (")
         assert ", higher, p " in said[6]
-        assert {"verdict", "TIED", "samples: matched"} <= set(table_of(cells[0]).said)
+        covered = "6 matched, 0 only in the baseline, 0 only in the other run, 0 invalidated"
+        assert {"verdict", "TIED", covered} <= set(table_of(cells[0]).said)
         assert "TIED" in table_of(cells[0].statistics).said
-        assert table_of(report).said[0].startswith("comparable; samples: matched 6")
+        assert table_of(report).said[0].startswith("Comparable. Samples: 6 matched, 0 only in the baseline")
         assert {"model", "mean", "missing"} <= set(table_of(summary).said)
         assert table_of(agreed).said[0].startswith("Krippendorff's alpha: ")
     assert sent.count == 0
@@ -124,4 +125,4 @@ def test_a_matrix_of_many_runs(session: Session) -> None:
     assert isinstance(cells[0], PairwiseCell)
     said = table_of(cells).said
     assert said[-1] == "… and 2 more"
-    assert said.count("untested") == 190
+    assert said.count("untested: no pairs") == 190

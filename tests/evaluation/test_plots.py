@@ -112,7 +112,7 @@ def test_a_forest() -> None:
         "+2 (+1 to +3), higher, p 0.02",
         "-0.5 (-1.5 to +0.5), tied, p 0.4",
         "-2 (-3 to -1), lower, p 0.02",
-        "no pairs",
+        "untested: no pairs",
     ]
     low, high = ax.get_ylim()
     assert low > 3 > 0 > high, "the first effect is on top"

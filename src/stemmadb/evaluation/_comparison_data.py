@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from stemmadb._tables import fields_of, items_html, record_html, table_html
+from stemmadb._display import json_text
+from stemmadb._tables import fields_of, record_html, table_html
 from stemmadb.data import DataObject
 from stemmadb.entity import Id
 from stemmadb.evaluation._data_types import Text
@@ -81,39 +82,49 @@ class PairwiseCell:
 
     def _repr_html_(self) -> str:
         runs = {"baseline_run_id": self.baseline_run_id, "comparison_run_id": self.comparison_run_id}
-        return record_html(runs | fields_of(self.statistics) | coverage_fields(self.coverage), "Comparison of two runs")
+        samples = {"samples": coverage_said(self.coverage)}
+        return record_html(runs | fields_of(self.statistics) | samples, "Comparison of two runs")
 
 
 class PairwiseMatrix(list[PairwiseCell]):
     """Every pair of some runs, which notebooks show as a matrix."""
 
     def _repr_html_(self) -> str:
-        by_pair = {(cell.baseline_run_id, cell.comparison_run_id): cell.statistics for cell in self}
-        runs = list(dict.fromkeys(run_id for pair in by_pair for run_id in pair))
+        words = {(cell.baseline_run_id, cell.comparison_run_id): effect_said(cell.statistics) for cell in self}
+        runs = list(dict.fromkeys(run_id for pair in words for run_id in pair))
         shown = runs[:_MOST_RUNS]
         head = ["baseline", *(f"run {place + 1}" for place in range(1, len(shown)))]
         rows = (
-            [f"run {place + 1}: {run_id}", *(_said(by_pair.get((run_id, other))) for other in shown[1:])]
+            [
+                f"run {place + 1}: {run_id}",
+                *(words.get((run_id, other)) for other in shown[1:]),
+            ]
             for place, run_id in enumerate(shown)
         )
         caption = "Mean of the column's run - mean of the row's run, with its interval"
         return table_html(head, rows, caption=caption, count=len(runs))
 
 
-def _said(found: PairedStatistics | None) -> str:
+def effect_said(found: PairedStatistics) -> str:
     """Return a difference, its interval and the verdict in words."""
-    if found is None or found.difference is None:
-        return "" if found is None else str(found.verdict).lower()
+    verdict = str(found.verdict).lower() if found.reason is None else f"{str(found.verdict).lower()}: {found.reason}"
+    if found.difference is None:
+        return verdict
     interval = "" if found.low is None or found.high is None else f" ({found.low:+.3g} to {found.high:+.3g})"
     p = "" if found.p_adjusted is None else f", p {found.p_adjusted:.2g}"
-    return f"{found.difference:+.3g}{interval}, {str(found.verdict).lower()}{p}"
+    return f"{found.difference:+.3g}{interval}, {verdict}{p}"
 
 
-def coverage_fields(coverage: Coverage | None) -> dict[str, object]:
-    """Return the samples that two runs have in common and those that they have not, under the names of a table."""
-    if coverage is None:
-        return {}
-    return {f"samples: {name.replace('_', ' ')}": count for name, count in fields_of(coverage).items() if isinstance(count, int)}
+def coverage_said(found: Coverage) -> str:
+    """Return in words which samples two runs have in common and which they have not."""
+    counts = f"{found.matched} matched, {found.only_baseline} only in the baseline, {found.only_comparison} only in the other run"
+    return f"{counts}, {found.invalidated} invalidated"
+
+
+def _value_said(value: Any) -> str:
+    """Return what a run has at a place; hashes are long."""
+    text = json_text(value)
+    return text if len(text) <= 40 else f"{text[:20]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +149,11 @@ class ComparabilityReport:
     """Samples that all runs have; that not all have, the first among them or not; that are invalidated in some run."""
 
     def _repr_html_(self) -> str:
-        verdict = "comparable" if self.comparable else "not comparable"
-        samples = ", ".join(f"{name} {count}" for name, count in coverage_fields(self.scenarios).items())
-        return items_html(self.differences, caption=f"{verdict}; {samples}; what differs:")
+        verdict = "Comparable" if self.comparable else "Not comparable"
+        runs = list(dict.fromkeys(run_id for found in self.differences for run_id in found.values))[:_MOST_RUNS]
+        head = ["what differs", *(f"in run {run_id}" for run_id in runs)]
+        rows = ([found.pointer, *(_value_said(found.values.get(run_id)) for run_id in runs)] for found in self.differences)
+        return table_html(head, rows, caption=f"{verdict}. Samples: {coverage_said(self.scenarios)}")
 
 
 class RunComparisonCreate(DataObject):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from stemmadb._display import printable
 from stemmadb.errors import MissingDependencyError
+from stemmadb.evaluation._comparison_data import effect_said
 from stemmadb.evaluation.data import PairedStatistics, PairwiseCell, ScoreSummary, Verdict
 from stemmadb.evaluation.entities import Run, RunSlot
 from stemmadb.evaluation.vocabularies import SlotStatus
@@ -64,7 +65,7 @@ def forest(effects: Mapping[str, PairedStatistics | PairwiseCell] | Sequence[Pai
     rows = [(_label(name), found.statistics if isinstance(found, PairwiseCell) else found) for name, found in named.items()]
     more = len(rows) - _MOST_ROWS
     del rows[_MOST_ROWS:]
-    words = [_effect_in_words(found) for _, found in rows]
+    words = [effect_said(found) for _, found in rows]
     said = "; ".join(f"{name}: {text}" for (name, _), text in zip(rows, words, strict=True))
     ax = _axes(ax, 8.0, 1.4 + 0.34 * len(rows), f"Differences between runs. {said}")
     ax.axvline(0.0, color=_TIED, linestyle="--", linewidth=1.0)
@@ -112,7 +113,7 @@ def trend(summaries: Mapping[Run, Sequence[ScoreSummary]], *, ax: "Axes | None" 
             lines.setdefault(name, {})[place] = found
     drawn = list(lines.items())[:_MOST_LINES]
     said = "; ".join(f"{name}: {_means_in_words(line, shown)}" for name, line in drawn)
-    ax = _axes(ax, min(max(6.0, 2.0 + len(shown)), 14.0), 4.0, f"Means of runs. {said}")
+    ax = _axes(ax, min(max(7.0, 3.0 + len(shown)), 14.0), 4.0, f"Means of runs. {said}")
     for number, (name, line) in enumerate(drawn):
         side = 0.05 * (number - (len(drawn) - 1) / 2)
         points = [line.get(place) for place in range(len(shown))]
@@ -157,7 +158,7 @@ def progress(slots: Mapping[Run, Iterable[RunSlot]], *, ax: "Axes | None" = None
     longest = max((line[-1] for line in ends if line), default=0.0)
     unit, size = next(((unit, size) for unit, size in _UNITS if longest >= 2 * size), _UNITS[-1])
     names = [f"{_called(run)}: {_outcomes_in_words(given)}" for run, given in drawn]
-    ax = _axes(ax, 7.0, 4.0, f"Progress of runs. {'; '.join(names)}")
+    ax = _axes(ax, 9.0, 4.0, f"Progress of runs. {'; '.join(names)}")
     for number, ((_, given), line, name) in enumerate(zip(drawn, ends, names, strict=True)):
         shares = [100.0 * count / len(given) for count in range(len(line) + 1)] if given else [0.0]
         places = [0.0, *(seconds / size for seconds in line)]
@@ -176,14 +177,6 @@ def _numbered(cells: Sequence[PairwiseCell]) -> dict[str, PairwiseCell]:
     """Return cells by the numbers that their runs have in the matrix of all of them."""
     runs = list(dict.fromkeys(run_id for cell in cells for run_id in (cell.baseline_run_id, cell.comparison_run_id)))
     return {f"run {runs.index(cell.comparison_run_id) + 1} - run {runs.index(cell.baseline_run_id) + 1}": cell for cell in cells}
-
-
-def _effect_in_words(found: PairedStatistics) -> str:
-    if found.difference is None:
-        return found.reason or "nothing to compare"
-    interval = "" if found.low is None or found.high is None else f" ({found.low:+.3g} to {found.high:+.3g})"
-    p = "" if found.p_adjusted is None else f", p {found.p_adjusted:.2g}"
-    return f"{found.difference:+.3g}{interval}, {str(found.verdict).lower()}{p}"
 
 
 def _means_in_words(line: Mapping[int, ScoreSummary], runs: Sequence[Run]) -> str:

@@ -1,7 +1,7 @@
 """What is concluded from transcripts: rubrics, scores, comparisons, cohorts, results of analyses."""
 
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import CHAR, BigInteger, CheckConstraint, Index, UniqueConstraint, text
@@ -18,15 +18,9 @@ from stemmadb.entity import (
     reference,
     vocabulary_field,
 )
+from stemmadb.evaluation._comparison_data import coverage_said
 from stemmadb.evaluation.documents import AnalysisOutput, CohortCriteria, RubricContent, RunDelta, ScoreRationale
 from stemmadb.evaluation.vocabularies import AnnotatorKind
-
-_COVERAGE: Final = {
-    "matched": "matched",
-    "only_baseline": "only in the baseline",
-    "only_comparison": "only in the other run",
-    "invalidated": "invalidated",
-}
 
 
 class Rubric(WorkspaceEntity, table=True):
@@ -140,8 +134,7 @@ class RunComparison(WorkspaceEntity, table=True):
             return record_html(self)
         caption = f"{delta.summary or 'Comparison'}. Run {loaded.get('comparison_run_id')}, baseline {loaded.get('baseline_run_id')}"
         if delta.coverage is not None:
-            counts = fields_of(delta.coverage)
-            caption += f". Samples: {', '.join(f'{counts[name]} {said}' for name, said in _COVERAGE.items())}"
+            caption += f". Samples: {coverage_said(delta.coverage)}"
         head = ("metric", "baseline", "comparison", "difference", "p", "effect size", "pairs")
         rows = (
             (name, found.baseline, found.comparison, found.delta, found.p_value, found.effect_size, found.n)

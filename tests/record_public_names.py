@@ -96,7 +96,7 @@ def _class(place: str, kind: type[Any]) -> Iterator[str]:
     if issubclass(kind, enum.Enum):
         yield from (f"{place}.{member.name} = {member.value!r}" for member in kind)
     yield from (f"{place}.{name}: {_type(annotation)}" for name, annotation in _fields(kind))
-    for name, value in vars(kind).items():
+    for name, value in _attributes(kind).items():
         if name.startswith("_") and name != "__init__":
             continue
         function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
@@ -105,6 +105,16 @@ def _class(place: str, kind: type[Any]) -> Iterator[str]:
             yield f"{place}.{name}: {_type(getter.__annotations__.get('return'))} (property)"
         elif inspect.isfunction(function) and _is_ours(function) and not (name == "__init__" and _is_made(kind)):
             yield f"{place}{'' if name == '__init__' else f'.{name}'}{_signature(function)}"
+
+
+def _attributes(kind: type[Any]) -> dict[str, Any]:
+    """Return what a class has of its own, and of those of its bases that only it is made of: private ones beside it."""
+    parts = [base for base in kind.__bases__ if base.__module__.startswith("stemmadb._") and _is_part(base, kind)]
+    return {name: value for part in (*parts, kind) for name, value in vars(part).items() if name != "__init__" or part is kind}
+
+
+def _is_part(base: type[Any], kind: type[Any]) -> bool:
+    return base.__subclasses__() == [kind]
 
 
 def _fields(kind: type[Any]) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ kept as a note, and a debugger still finds the original in ``__context__``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -47,6 +47,34 @@ def translate(error: Exception) -> errors.StemmaError:
         # Without SQLAlchemy around it the statement is not known: an INSERT or a COMMIT, so the careful answers are given.
         return _with_note(_from_psycopg(error, None, _broken(error)), error)
     return _from_python(error)
+
+
+def refused(sqlstate: str, diagnostics: Mapping[str, str]) -> errors.StemmaError:
+    """
+    Return the library's error for what a server said of a statement that the caller wrote, through another driver than psycopg.
+
+    Args:
+        sqlstate: the code.
+        diagnostics: what the driver passes on, by libpq's names in small letters.
+    """
+    said = diagnostics.get
+    refusal = _Refusal(
+        sqlstate=sqlstate,
+        text=said("message_primary", _condition(sqlstate)),
+        schema=said("schema_name"),
+        table=said("table_name"),
+        column=said("column_name"),
+        constraint=said("constraint_name"),
+        function=None,
+        statement="SELECT",
+    )
+    if sqlstate == "25006":
+        return errors.DatabaseError(sqlstate, "The statement writes, and it was to read only")
+    # A name that is not there is the statement's fault: the schema was looked at when the pool connected.
+    build = _syntax if sqlstate in _OF_THE_STATEMENT else _BY_SQLSTATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2], _other)
+    result = build(refusal)
+    result.add_note(f"SQLSTATE {sqlstate} ({_condition(sqlstate)})")
+    return result
 
 
 def _from_python(error: Exception) -> errors.StemmaError:
@@ -294,6 +322,7 @@ _BY_SQLSTATE: dict[str, Callable[[_Refusal], errors.StemmaError]] = {
     "57P03": _busy,
     "57P05": _lost,
 }
+_OF_THE_STATEMENT = ("0A000", "3F000", "42703", "42P01")
 _BY_CLASS: dict[str, Callable[[_Refusal], errors.StemmaError]] = {
     "08": _lost,
     "22": _bad_data,

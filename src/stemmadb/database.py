@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from stemmadb import _engines, _work, audit, tenancy
+from stemmadb._database_frames import FrameReading
 from stemmadb._engines import Engines
+from stemmadb._frames import Backend, Frame
 from stemmadb._openings import Isolation, Opening, told
 from stemmadb._sqlstates import translate
 from stemmadb._urls import ParsedUrl, masked
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from stemmadb.embedded import Server
     from stemmadb.reports import CheckReport, Health
 
-__all__ = ["Database", "Isolation", "PoolStats"]
+__all__ = ["Backend", "Database", "Frame", "Isolation", "PoolStats"]
 
 R = TypeVar("R")
 
@@ -47,7 +49,7 @@ class PoolStats:
     in_use: int
 
 
-class Database:
+class Database(FrameReading):
     """
     One PostgreSQL database, and the default workspace of its sessions.
 

@@ -9,10 +9,25 @@ import functools
 import re
 import weakref
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, TextClause, TextualSelect, Uuid, bindparam, column, event, text
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Engine,
+    Executable,
+    Select,
+    Table,
+    TextClause,
+    TextualSelect,
+    Uuid,
+    bindparam,
+    column,
+    event,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
@@ -279,6 +294,13 @@ _GIVEN = with_loader_criteria(
 def scoped(statement: Any) -> Any:
     """Return an ORM statement on the tenant entities of the workspace that the parameter SCOPE names: a constant for all workspaces."""
     return statement.options(_GIVEN)
+
+
+def narrowed(statement: Executable, workspace_id: UUID) -> Executable:
+    """Return an ORM statement with the workspace, for those who compile it themselves; any other as it is."""
+    if isinstance(statement, Select | CompoundSelect):
+        return cast("Executable", statement.options(_criteria(workspace_id)))
+    return statement
 
 
 def _filter(state: ORMExecuteState) -> None:

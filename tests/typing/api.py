@@ -11,12 +11,16 @@ from datetime import datetime
 from typing import assert_type
 from uuid import UUID
 
+import pandas
+import polars
+import pyarrow
 from sqlalchemy import BinaryExpression, ColumnElement, ForeignKey, ForeignKeyConstraint, Row, UnaryExpression, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from stemmadb.accounts.entities import User, UserStatus
 from stemmadb.aio.evaluation import definitions as aio_definitions
+from stemmadb.database import Backend, Database
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.evaluation import definitions
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
@@ -130,3 +134,18 @@ async def factories_are_async(session: AsyncSession) -> None:
     assert_type(await factory_of(User).acreate(session), User)
     assert_type(await factory_of(User).acreate_many(session, 3), list[User])
     factory_of(User).create(session)  # type: ignore  # an async session for a sync one
+
+
+def frames_are_of_their_backend(db: Database, statement: str, backend: Backend) -> None:
+    assert_type(db.frame(statement), polars.DataFrame)
+    assert_type(db.frame(statement, {"n": 1}, workspace="lab", backend="pandas"), pandas.DataFrame)
+    assert_type(db.frame(statement, backend="arrow"), pyarrow.Table)
+    assert_type(db.frame(select(Definition.name), backend=backend), polars.DataFrame | pandas.DataFrame | pyarrow.Table)
+    with db.frame_batches(statement) as batches:
+        assert_type(batches, pyarrow.RecordBatchReader)
+    db.frame(statement, backend="dask")  # type: ignore  # no backend
+
+
+async def frames_are_of_their_backend_beside_the_event_loop(db: Database, statement: str) -> None:
+    assert_type(await db.aframe(statement), polars.DataFrame)
+    assert_type(await db.aframe(statement, backend="arrow"), pyarrow.Table)

@@ -14,10 +14,10 @@ from benchmarks.harness import OURS, Case, Effort, Measurement, measure
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import as_json, environment, heading, tables
 
-JOBS = ("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "credentials", "pool")
+JOBS = ("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "credentials", "pool", "volume")
 
 # For these the size of the tables is no matter.
-_SIZELESS = ("documents", "credentials", "pool")
+_SIZELESS = ("documents", "credentials", "pool", "volume")
 
 
 class _Slow(logging.Handler):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -35,10 +35,10 @@ OUTCOMES = 10_000
 COPY_ALIKE = "COPY, table alike"
 COPY_PLAIN = "COPY, plain table"
 
-_MODEL = "openai:gpt-4o"
-_WORKER = "worker-1"
-_SAMPLES = 10
-_COLUMNS = (
+MODEL = "openai:gpt-4o"
+WORKER = "worker-1"
+SAMPLES = 10
+COLUMNS = (
     "id",
     "run_id",
     "scenario_id",
@@ -93,7 +93,7 @@ INSERT INTO stemma.scenarios (definition_id, name, content)
 SELECT '{definition_id}', 'Scenario ' || n, jsonb_build_object('schema_version', 1, 'prompt', 'Scenario ' || n)
   FROM generate_series(1, {scenarios}) AS n;
 """
-_MAKE_RUN = """
+MAKE_RUN = """
 INSERT INTO stemma.runs (id, definition_id, config, slot_count, progress, status, started_at)
 VALUES (%(run_id)s, %(definition_id)s, '{"schema_version": 1, "models": ["openai:gpt-4o"]}', %(count)s, NULL, 'RUNNING', now())
 """
@@ -104,10 +104,10 @@ SELECT %(run_id)s, (%(scenario_ids)s::uuid[])[n %% %(scenarios)s + 1], 'openai:g
   FROM generate_series(1, %(rows)s) AS n
 """
 _FILL_ALIKE = f"""
-INSERT INTO plain.transcripts_alike (workspace_id, {", ".join(_COLUMNS)}) SELECT workspace_id, {", ".join(_COLUMNS)} FROM stemma.transcripts
+INSERT INTO plain.transcripts_alike (workspace_id, {", ".join(COLUMNS)}) SELECT workspace_id, {", ".join(COLUMNS)} FROM stemma.transcripts
 """
-_FILL_PLAIN = f"INSERT INTO plain.transcripts ({', '.join(_COLUMNS)}) SELECT {', '.join(_COLUMNS)} FROM stemma.transcripts"
-_MAKE_SLOTS = """
+_FILL_PLAIN = f"INSERT INTO plain.transcripts ({', '.join(COLUMNS)}) SELECT {', '.join(COLUMNS)} FROM stemma.transcripts"
+MAKE_SLOTS = """
 INSERT INTO stemma.run_slots (run_id, scenario_id, model, sample_index, status, attempt, started_at, lease_owner, lease_expires_at)
 SELECT %(run_id)s, scenario_id, %(model)s, sample_index, 'RUNNING', 1, now(), %(worker)s, now() + interval '1 hour'
   FROM unnest(%(scenario_ids)s::uuid[]) AS scenario_id CROSS JOIN generate_series(0, %(samples)s - 1) AS sample_index
@@ -124,7 +124,7 @@ _WORDS = (
 )
 
 
-def _dialogues() -> list[TranscriptCreate]:
+def dialogues() -> list[TranscriptCreate]:
     """Return 50 dialogues of about 3 kB, of words in random order: they compress as text does."""
     chance = random.Random(7)
 
@@ -133,7 +133,7 @@ def _dialogues() -> list[TranscriptCreate]:
 
     return [
         TranscriptCreate(
-            model=_MODEL,
+            model=MODEL,
             content=TranscriptContent(
                 turns=(
                     Turn(role="system", content=text(60)),
@@ -151,15 +151,47 @@ def _dialogues() -> list[TranscriptCreate]:
     ]
 
 
+def claims_of(run_id: UUID, scenario_ids: Sequence[UUID]) -> list[SlotClaim]:
+    """Return the claims of a worker who holds every slot of a run."""
+    end = datetime.now(UTC) + timedelta(hours=1)
+    keys = [SlotKey(run_id, scenario_id, MODEL, sample) for scenario_id in scenario_ids for sample in range(SAMPLES)]
+    return [SlotClaim(key, 1, WORKER, end) for key in keys]
+
+
+def transcripts_of(claims: Sequence[SlotClaim], given: Sequence[TranscriptCreate]) -> list[dict[str, Any]]:
+    """Return a row for each claim, with its documents as models."""
+    rows = []
+    for number, claim in enumerate(claims):
+        data = given[number % len(given)]
+        rows.append(
+            {
+                "id": uuid7(),
+                "run_id": claim.key.run_id,
+                "scenario_id": claim.key.scenario_id,
+                "model": MODEL,
+                "sample_index": claim.key.sample_index,
+                "content": data.content,
+                "metrics": data.metrics,
+                "preview": data.content.turns[-1].content[:500],
+                "turn_count": len(data.content.turns),
+                "input_tokens": data.input_tokens,
+                "output_tokens": data.output_tokens,
+                "duration_ms": data.duration_ms,
+                "stop_reason": data.stop_reason,
+            }
+        )
+    return rows
+
+
 class _Work:
     """The scenarios and dialogues of a data set, and a new run for every recording."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.count = OUTCOMES if dataset.rows >= 1000 else dataset.rows
-        self.dialogues = _dialogues()
+        self.dialogues = dialogues()
         self.definition_id = dataset.chain_id(0)
-        scenarios = self.count // _SAMPLES
+        scenarios = self.count // SAMPLES
         clerk = dataset.clerk
         clerk.execute(_PREPARE.format(definition_id=self.definition_id, scenarios=scenarios).encode())
         self.scenario_ids = dataset.ids("SELECT id FROM stemma.scenarios WHERE definition_id = %(id)s ORDER BY id", id=self.definition_id)
@@ -178,49 +210,27 @@ class _Work:
 
     def claims(self, run_id: UUID) -> list[SlotClaim]:
         """Return the claims of a worker who holds every slot of the run."""
-        end = datetime.now(UTC) + timedelta(hours=1)
-        keys = [SlotKey(run_id, scenario_id, _MODEL, sample) for scenario_id in self.scenario_ids for sample in range(_SAMPLES)]
-        return [SlotClaim(key, 1, _WORKER, end) for key in keys]
+        return claims_of(run_id, self.scenario_ids)
 
     def transcripts(self, run_id: UUID) -> list[dict[str, Any]]:
         """Return the rows to store, with their documents as models."""
-        rows = []
-        for number, claim in enumerate(self.claims(run_id)):
-            data = self.dialogues[number % len(self.dialogues)]
-            rows.append(
-                {
-                    "id": uuid7(),
-                    "run_id": run_id,
-                    "scenario_id": claim.key.scenario_id,
-                    "model": _MODEL,
-                    "sample_index": claim.key.sample_index,
-                    "content": data.content,
-                    "metrics": data.metrics,
-                    "preview": data.content.turns[-1].content[:500],
-                    "turn_count": len(data.content.turns),
-                    "input_tokens": data.input_tokens,
-                    "output_tokens": data.output_tokens,
-                    "duration_ms": data.duration_ms,
-                    "stop_reason": data.stop_reason,
-                }
-            )
-        return rows
+        return transcripts_of(self.claims(run_id), self.dialogues)
 
     @contextlib.contextmanager
     def run(self, *, slots: str | None) -> Iterator[UUID]:
         """Make a run, with slots in our table (``stemma``), in the plain one (``plain``) or none; delete everything of it afterwards."""
         run_id = uuid7()
         clerk = self.dataset.clerk
-        given = {"run_id": run_id, "scenario_ids": self.scenario_ids, "samples": _SAMPLES, "model": _MODEL, "worker": _WORKER}
+        given = {"run_id": run_id, "scenario_ids": self.scenario_ids, "samples": SAMPLES, "model": MODEL, "worker": WORKER}
         self._make_run(run_id)
         if slots:
-            clerk.execute(_MAKE_SLOTS if slots == "stemma" else _MAKE_PLAIN_SLOTS, given)
+            clerk.execute(MAKE_SLOTS if slots == "stemma" else _MAKE_PLAIN_SLOTS, given)
         yield run_id
         for table in ("plain.run_slots", "plain.transcripts", "plain.transcripts_alike", "stemma.run_slots", "stemma.transcripts"):
             clerk.execute(f"DELETE FROM {table} WHERE run_id = %s".encode(), [run_id])
 
     def _make_run(self, run_id: UUID) -> None:
-        self.dataset.clerk.execute(_MAKE_RUN, {"run_id": run_id, "definition_id": self.definition_id, "count": self.count})
+        self.dataset.clerk.execute(MAKE_RUN, {"run_id": run_id, "definition_id": self.definition_id, "count": self.count})
 
 
 def cases(dataset: Dataset) -> list[Case]:
@@ -242,7 +252,7 @@ def cases(dataset: Dataset) -> list[Case]:
 
 @contextlib.contextmanager
 def _copy(work: _Work, table: str) -> Iterator[Call]:
-    columns = ("workspace_id", *_COLUMNS) if table == "transcripts_alike" else _COLUMNS
+    columns = ("workspace_id", *COLUMNS) if table == "transcripts_alike" else COLUMNS
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("COPY plain.{} ({}) FROM STDIN").format(sql.Identifier(table), names)
     cursor = work.dataset.floor.cursor()
@@ -341,7 +351,7 @@ def _settle(slots: list[Any], transcripts: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _is_held(slot: Any) -> bool:
-    return bool(slot.status == "RUNNING" and slot.lease_owner == _WORKER and slot.attempt == 1)
+    return bool(slot.status == "RUNNING" and slot.lease_owner == WORKER and slot.attempt == 1)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from stemmadb._sqlstates import translate
 from stemmadb.errors import ConflictError, LeaseLostError, NotFoundError
 from stemmadb.evaluation._outcome_rows import CLAIM_RECORD, chunks
-from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, key_of_row, log
+from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, PURGED, key_of_row, log
 from stemmadb.evaluation._run_status import settle_cancelled
 from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES
 from stemmadb.evaluation._slot_statements import INSERT_KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
@@ -35,7 +35,7 @@ _GIVEN: Final = f"""
     WITH run AS MATERIALIZED (
         SELECT run.id, {MAX_ATTEMPTS} AS max_attempts, run.cancel_requested_at IS NOT NULL AS is_cancelled
           FROM stemma.runs AS run
-         WHERE run.workspace_id = :workspace_id AND run.id = ANY(CAST(:run_ids AS uuid[]))
+         WHERE run.workspace_id = :workspace_id AND run.id = ANY(CAST(:run_ids AS uuid[])) AND run.error_code IS DISTINCT FROM '{PURGED}'
          ORDER BY run.id
            FOR KEY SHARE
     ), given AS MATERIALIZED (
@@ -136,7 +136,7 @@ def record_outcomes(session: Session, outcomes: Sequence[SlotOutcome]) -> list[O
 
     Returns:
         For each outcome, in the order given: STORED; DUPLICATE, when this claim was settled before, or a transcript was put into its slot
-        by other means; LEASE_LOST, when the slot was given to somebody else or given back since, or its run was deleted.
+        by other means; LEASE_LOST, when the slot was given to somebody else or given back since, or its run was deleted or is being purged.
 
     Raises:
         DocumentError: a document cannot be stored; its chunk was not sent.

@@ -19,6 +19,9 @@ log = logging.getLogger("stemmadb.evaluation.runs")
 
 _LOCKED: Final = sql(Run, "SELECT {columns} FROM stemma.runs WHERE runs.workspace_id = :workspace_id AND runs.id = :id FOR NO KEY UPDATE")
 
+PURGED: Final = "purged"
+"""The error_code of a run that ``purging.purge_run`` is removing."""
+
 MAX_ATTEMPTS: Final = f"coalesce(CAST(run.config ->> 'max_attempts' AS integer), {RunConfig.model_fields['max_attempts'].default})"
 """SQL: how often a slot of ``run`` is tried. The key has been called so since version 0, where it may be absent."""
 LEASE_SECONDS: Final = f"coalesce(CAST(run.config ->> 'lease_seconds' AS integer), {RunConfig.model_fields['lease_seconds'].default})"

@@ -311,4 +311,16 @@ class ReconcileReport:
     finished: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """What ``purging.purge_run`` has removed."""
+
+    run_id: UUID
+    slots: int = 0
+    transcripts: int = 0
+    selected: int = 0
+    """Scenarios of its selection."""
+    seconds: float = 0.0
+
+
 DimensionValues = Mapping[str, str | int]

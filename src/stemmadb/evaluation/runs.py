@@ -375,6 +375,9 @@ def delete(session: Session, run_id: Id) -> None:
     """
     Delete a run, with its slots, selection, transcripts, scores, comparisons and analyses. One statement.
 
+    With very many transcripts it takes long, holds all of their locks and notes each in the server's memory: ``purging.purge_run``
+    does not.
+
     Raises:
         NotFoundError: no run of this workspace has this id.
     """

@@ -1,0 +1,164 @@
+"""
+Storing 200,000 transcripts of 3 kB: as they are, and as the outcomes of slots, which are settled with them.
+
+The floor is a COPY of the same rows into the same table, by its owner, whom row-level security then does not hold: under it there is no
+COPY. The documents of its rows are JSON text already, and it settles no slots. The bulk insert of the ORM goes into that table as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from benchmarks.datasets import Dataset
+from benchmarks.harness import OURS, Call, Case, Contender
+from benchmarks.outcomes import COLUMNS, MAKE_RUN, MAKE_SLOTS, MODEL, SAMPLES, WORKER, claims_of, dialogues, transcripts_of
+from stemmadb.documents import dump_json
+from stemmadb.entity import uuid7
+from stemmadb.evaluation import runs, transcripts
+from stemmadb.evaluation.data import SlotOutcome
+from stemmadb.evaluation.entities import Transcript
+
+JOB = "volume"
+TRANSCRIPTS = 200_000
+COPY = "COPY, same table"
+SKIPPING = "stemmadb, skip"
+ORM = "SQLAlchemy, bulk insert"
+
+_SCENARIOS = """
+INSERT INTO stemma.scenarios (definition_id, name, content)
+SELECT %(definition_id)s, 'Volume ' || n, jsonb_build_object('schema_version', 1, 'prompt', 'Volume ' || n)
+  FROM generate_series(1, %(count)s) AS n
+RETURNING id
+"""
+_FORCE = "ALTER TABLE stemma.transcripts {} ROW LEVEL SECURITY"
+
+
+class _Work:
+    """The scenarios and dialogues, and a new run for every contender."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.count = TRANSCRIPTS if dataset.rows >= 1000 else dataset.rows
+        self.dialogues = dialogues()
+        self.definition_id = dataset.chain_id(0)
+        given = {"definition_id": self.definition_id, "count": self.count // SAMPLES}
+        self.scenario_ids = sorted(row[0] for row in dataset.clerk.execute(_SCENARIOS.encode(), given))
+
+    @contextlib.contextmanager
+    def run(self, *, slots: bool) -> Iterator[UUID]:
+        """Make a run, with slots that the worker holds or with none; delete everything of it afterwards."""
+        run_id = uuid7()
+        clerk = self.dataset.clerk
+        clerk.execute(MAKE_RUN, {"run_id": run_id, "definition_id": self.definition_id, "count": self.count})
+        if slots:
+            given = {"run_id": run_id, "scenario_ids": self.scenario_ids, "samples": SAMPLES, "model": MODEL, "worker": WORKER}
+            clerk.execute(MAKE_SLOTS, given)
+            self.dataset.vacuum("stemma.run_slots")
+        yield run_id
+        clerk.execute("TRUNCATE stemma.run_slots, stemma.transcripts, stemma.scores")
+        self.dataset.vacuum("stemma.transcripts", "stemma.run_slots")
+
+    def rows(self, run_id: UUID) -> list[dict[str, Any]]:
+        """Return what is stored, with documents as models."""
+        rows = transcripts_of(claims_of(run_id, self.scenario_ids), self.dialogues)
+        return [{"workspace_id": self.dataset.workspace_id, **row} for row in rows]
+
+    @contextlib.contextmanager
+    def unguarded(self) -> Iterator[None]:
+        """Let the owner past row-level security."""
+        self.dataset.clerk.execute(_FORCE.format("NO FORCE").encode())
+        try:
+            yield
+        finally:
+            self.dataset.clerk.execute(_FORCE.format("FORCE").encode())
+
+
+def cases(dataset: Dataset) -> list[Case]:
+    """All in one transaction."""
+    work = _Work(dataset)
+    adding = [
+        Contender(COPY, lambda: _copy(work)),
+        Contender(OURS, lambda: _adding(work, "error")),
+        Contender(SKIPPING, lambda: _adding(work, "skip")),
+        Contender(ORM, lambda: _orm(work)),
+    ]
+    recording = [Contender(COPY, lambda: _copy(work)), Contender(OURS, lambda: _recording(work))]
+    return [
+        Case(JOB, f"{title} {work.count:,} transcripts", dataset.rows, contenders, outcome=int, most_calls=1, most_rounds=3, is_long=True)
+        for title, contenders in (("adding", adding), ("recording", recording))
+    ]
+
+
+@contextlib.contextmanager
+def _copy(work: _Work) -> Iterator[Call]:
+    columns = ("workspace_id", *COLUMNS)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY stemma.transcripts ({}) FROM STDIN").format(names)
+    cursor = work.dataset.floor.cursor()
+
+    def call(number: int) -> int:
+        with cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+        return cursor.rowcount
+
+    with work.run(slots=False) as run_id, work.unguarded():
+        texts: dict[int, str] = {}
+        rows = []
+        for values in work.rows(run_id):
+            for name in ("content", "metrics"):
+                document = values[name]
+                values[name] = texts.setdefault(id(document), dump_json(document))
+            rows.append(tuple(values[name] for name in columns))
+        yield call
+
+
+@contextlib.contextmanager
+def _adding(work: _Work, on_conflict: Any) -> Iterator[Call]:
+    def call(number: int) -> int:
+        with work.dataset.db.session() as session:
+            return transcripts.add_many(session, run_id, items, on_conflict=on_conflict).inserted
+
+    with work.run(slots=False) as run_id:
+        items = [
+            work.dialogues[number % len(work.dialogues)].model_copy(
+                update={"scenario_id": claim.key.scenario_id, "sample_index": claim.key.sample_index}
+            )
+            for number, claim in enumerate(claims_of(run_id, work.scenario_ids))
+        ]
+        yield call
+
+
+@contextlib.contextmanager
+def _recording(work: _Work) -> Iterator[Call]:
+    def call(number: int) -> int:
+        with work.dataset.db.session() as session:
+            results = runs.record_outcomes(session, outcomes)
+        return sum(result.result == runs.OutcomeKind.STORED for result in results)
+
+    with work.run(slots=True) as run_id:
+        outcomes = [
+            SlotOutcome(claim=claim, transcript=work.dialogues[number % len(work.dialogues)])
+            for number, claim in enumerate(claims_of(run_id, work.scenario_ids))
+        ]
+        yield call
+
+
+@contextlib.contextmanager
+def _orm(work: _Work) -> Iterator[Call]:
+    def call(number: int) -> int:
+        with Session(work.dataset.engine) as session:
+            session.connection().execute(insert(Transcript.__table__), rows)
+            session.commit()
+        return len(rows)
+
+    with work.run(slots=False) as run_id, work.unguarded():
+        rows = work.rows(run_id)
+        yield call

@@ -19,6 +19,7 @@ from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from stemmadb import _engines, _work, audit, tenancy
 from stemmadb._database_frames import FrameReading
+from stemmadb._database_tables import TableReading
 from stemmadb._engines import Engines
 from stemmadb._frames import Backend, Frame
 from stemmadb._openings import Isolation, Opening, told
@@ -49,7 +50,7 @@ class PoolStats:
     in_use: int
 
 
-class Database(FrameReading):
+class Database(FrameReading, TableReading):
     """
     One PostgreSQL database, and the default workspace of its sessions.
 

@@ -12,7 +12,18 @@ from stemmadb._tables import items_html
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["Finding", "FindingKind", "Check", "Severity", "CheckReport", "Health", "MigrationStatus", "BranchStatus", "RevisionInfo"]
+__all__ = [
+    "Finding",
+    "FindingKind",
+    "Check",
+    "Severity",
+    "CheckReport",
+    "Health",
+    "TableSize",
+    "MigrationStatus",
+    "BranchStatus",
+    "RevisionInfo",
+]
 
 _ENDING = re.compile(r"[^\w .,()@:/%+=-]")
 
@@ -103,6 +114,18 @@ class Health:
     pending_migrations: int
     error: str | None = None
     """Why it cannot be used; None when it can."""
+
+
+@dataclass(frozen=True)
+class TableSize:
+    """How large a table is, the rows of all workspaces together."""
+
+    name: str
+    rows: int | None
+    """About how many, as the server's statistics have it; None for a table that they know nothing of yet, as when it is empty."""
+    table_bytes: int
+    """On the disk, with long values that are stored apart."""
+    index_bytes: int
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_cells() -> None:
     found = table_of(
         Table([{"at": datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC), "id": UUID(int=1), "n": 12345, "is": True, "in": {"a": [1.5]}}])
     )
-    assert found.said[5:] == ["2026-05-04 03:02:01Z", str(UUID(int=1)), "12345", "True", '{"a": [1.5]}']
+    assert found.said[5:] == ["2026-05-04 03:02:01Z", str(UUID(int=1)), "12,345", "True", '{"a": [1.5]}']
 
 
 def test_entities_show_what_is_loaded(session: Session) -> None:

@@ -90,6 +90,14 @@ class InvalidCursorError(ValidationError):
         self.args: tuple[Any, ...] = ()
 
 
+class ExpiredCursorError(InvalidCursorError):
+    """The cursor is of this list, but the server does not know, or no longer, what its first page saw: begin anew. HTTP 410."""
+
+    def __init__(self) -> None:
+        ValidationError.__init__(self, "The pages of this walk cannot be told any more: start at the first page", "cursor")
+        self.args: tuple[Any, ...] = ()
+
+
 class DocumentError(ValidationError):
     """
     A JSON document cannot be read or written. HTTP 422 for a document that was sent, 500 for a stored one.

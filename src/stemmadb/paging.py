@@ -105,9 +105,7 @@ def page(
         ValidationError: the limit is out of bounds, or the statement cannot be paged.
         WorkspaceNotSetError: the statement selects rows of a workspace and the session has none; nothing was sent.
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        message = f"limit must be a whole number from 1 to {MAX_LIMIT}"
-        raise ValidationError(message, "limit")
+    check_limit(limit)
     check_on_invalid(on_invalid)
     everything = tenancy.reads_everything(session)
     shape, values = _shape_of(statement, order_by, everything)
@@ -129,6 +127,18 @@ def page(
     if shape.has_documents:
         return Page(resolve_unreadable(items[:limit], on_invalid), following, has_more, total)
     return Page(items[:limit], following, has_more, total)
+
+
+def check_limit(limit: int) -> None:
+    """
+    Refuse what is no number of rows on a page.
+
+    Raises:
+        ValidationError: it is not a whole number from 1 to 200.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        message = f"limit must be a whole number from 1 to {MAX_LIMIT}"
+        raise ValidationError(message, "limit")
 
 
 class _Shape:

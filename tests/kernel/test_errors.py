@@ -19,6 +19,7 @@ SAMPLES: dict[StemmaError, tuple[str, str]] = {
     errors.ConstraintViolationError("runs_status_check", "status"): ("constraint_violation", "runs_status_check"),
     errors.UnknownFieldError("Run", "colour", ("name", "status")): ("unknown_field", "use one of name, status"),
     errors.InvalidCursorError(): ("invalid_cursor", "start at the first page"),
+    errors.ExpiredCursorError(): ("expired_cursor", "start at the first page"),
     errors.DocumentError("runs", "config", 1, "is odd"): ("document", "runs.config of 1 is odd"),
     errors.UnknownSchemaVersionError("runs", "config", 1, 7, 2): ("unknown_schema_version", "Unknown schema version 7 in runs.config of 1"),
     errors.CorruptDocumentError("runs", "config", None, "not a number", "/seed"): ("corrupt_document", "at '/seed': not a number"),

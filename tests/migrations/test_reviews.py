@@ -12,7 +12,7 @@ _ENUMS = (
     "SELECT typname::text FROM pg_type WHERE typnamespace = to_regnamespace('stemma') AND typtype = 'e' "
     "AND typname IN ('external_source', 'read_status', 'review_status') ORDER BY 1"
 )
-_OURS = ("bookmarks", "books", "likes", "reviews")
+_OURS = ("bookmarks", "books", "likes", "past_places", "reviews")
 _ROWS = (
     "INSERT INTO stemma.users (email) VALUES ('a@example.com'), ('b@example.com')",
     "INSERT INTO stemma.books (title, author, external_source, external_id) VALUES ('채식주의자', '한강', 'ALADIN', 'K432433598')",
@@ -26,7 +26,7 @@ def _rest(place: Place) -> list[str]:
     return place.ask(
         "SELECT attrelid::regclass || '.' || attname || ' ' || atttypid::regtype || ' ' || attnotnull FROM pg_attribute "
         "JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'stemma'::regnamespace AND attnum > 0 "
-        "AND NOT attisdropped AND NOT attrelid::regclass::text ~ 'stemma.(bookmarks|books|likes|reviews)(_.*)?$' ORDER BY 1"
+        "AND NOT attisdropped AND NOT attrelid::regclass::text ~ 'stemma.(bookmarks|books|likes|past_places|reviews)(_.*)?$' ORDER BY 1"
     )
 
 
@@ -43,7 +43,7 @@ def test_up_down_up_beside_rows(empty: Place) -> None:
     migrations.downgrade(empty, "reviews@base")
     assert empty.ask(_ENUMS) == []
     assert set(_OURS).isdisjoint(empty.tables())
-    assert empty.ask("SELECT count(*) FROM pg_proc WHERE proname IN ('stemma_count_reactions', 'stemma_reviews_publish')") == [0]
+    assert empty.ask("SELECT count(*) FROM pg_proc WHERE proname ~ '^stemma_(count_reactions|keep_place|reviews_publish)$'") == [0]
     assert _rest(empty) == before
     assert empty.ask("SELECT count(*) FROM stemma.users") == [2]
     migrations.upgrade(empty, ["reviews"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -23,7 +24,7 @@ ENUMS = {"external_source": ExternalSource, "read_status": ReadStatus, "review_s
 @pytest.mark.offline
 @pytest.mark.requirement("RF-001", "RF-002", "RF-003", "RF-004", "RF-013", "RF-047")
 def test_the_tables_and_their_columns() -> None:
-    """Four tables, named after their rows; keys first, then the columns of the design, then the times."""
+    """Tables named after their rows, four of them and one of the past; keys first, then the columns of the design, then the times."""
     times = ["created_at", "updated_at"]
     assert {entity.__tablename__: list(entity.__table__.columns.keys()) for entity in PACK.entities} == {
         "books": [
@@ -36,6 +37,7 @@ def test_the_tables_and_their_columns() -> None:
         ],
         "likes": ["id", "user_id", "review_id", *times],
         "bookmarks": ["id", "user_id", "review_id", *times],
+        "past_places": ["transaction_id", "previous_transaction_id", "number", "cluster_id", "review_id", "like_count", *times],
     }
 
 
@@ -186,11 +188,11 @@ def test_the_indexes_of_the_design(session: Session) -> None:
 @pytest.mark.offline
 @pytest.mark.requirement("RF-035")
 def test_the_revision_makes_all_of_it() -> None:
-    """Four tables, three types, every index, and the foreign keys to users, in one revision of the branch."""
+    """The four tables and that of the past, three types, every index, and the foreign keys to users, in one revision of the branch."""
     script = migrations.sql("base_0001:reviews@head")
-    assert script.count("CREATE TABLE stemma.") == 4
+    assert re.findall(r"CREATE TABLE stemma\.(\w+)", script) == ["books", "reviews", "likes", "bookmarks", "past_places"]
     assert script.count("CREATE TYPE stemma.") == 3
-    assert script.count("CREATE INDEX ") == 11
+    assert script.count("CREATE INDEX ") == 13
     assert script.count("REFERENCES stemma.users (id) ON DELETE CASCADE") == 3
     assert "ALTER TABLE stemma.users" not in script
 

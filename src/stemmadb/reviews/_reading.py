@@ -13,6 +13,7 @@ from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import NotFoundError, ValidationError
 from stemmadb.paging import Page, page
 from stemmadb.query import query, sql
+from stemmadb.reviews._popular import popular
 from stemmadb.reviews.data import Author, FeedItem, ReviewDetail
 from stemmadb.reviews.entities import Book, Bookmark, Like, Review
 
@@ -20,7 +21,6 @@ log: Final = logging.getLogger("stemmadb.reviews.reviews")
 
 Sort = Literal["latest", "popular"]
 
-# In the statement's text: the partial index on like_count serves what can be seen to be published before parameters are known.
 PUBLISHED: Final[Any] = literal_column("'PUBLISHED'::stemma.review_status")
 _DRAFT: Any = literal_column("'DRAFT'::stemma.review_status")
 # A row that the session holds already takes the counts of the statement, by which it is ordered.
@@ -119,10 +119,8 @@ def find(session: Session, review_id: Id, *, viewer_id: Id | None = None) -> Rev
     return None if row is None else _shown(ReviewDetail, row[0], row[1:])
 
 
-_ORDERS: dict[str, list[Any]] = {
-    "latest": [Review.published_at.desc(), Review.id.desc()],
-    "popular": [Review.like_count.desc(), Review.id.desc()],
-}
+_LATEST: list[Any] = [Review.published_at.desc(), Review.id.desc()]
+_SORTS = ("latest", "popular")
 
 
 @query
@@ -132,26 +130,31 @@ def feed(
     """
     Return published reviews with their books, their authors, and what the viewer did. Two statements, however long the page.
 
-    A page is read from an index in its order, so a page deep in the feed costs what the first does (``benchmarks/feed.py``). Reviews that
-    are published or removed meanwhile make no page skip or repeat another.
+    A page is read from an index in its order, so a page deep in the feed costs what the first does (``benchmarks/feed.py``). Whatever is
+    published, removed or liked meanwhile, the pages of a walk meet no review twice, and miss none that stays.
 
     Args:
         session: the caller's session; needs no workspace.
-        sort: ``latest``: by (published_at, id), the newest first, an order in which no reaction moves a review. ``popular``: by
-            (like_count, id), the most liked first, by the count at the moment of each page: a review whose count passes the place where the
-            reader is, is met again or no more; all others are met once.
+        sort: ``latest``: by (published_at, id), the newest first. ``popular``: by (like_count, id), the most liked first, as it was when
+            the first page was read: what was published since is left out, and the items tell the likes of now. Later pages cost the more,
+            the more was liked since.
         viewer_id: whose likes and bookmarks the items tell; None for somebody unknown, who has none.
         cursor: ``next_cursor`` of the page before; None starts at the first.
         limit: 1 to 200.
 
     Raises:
-        InvalidCursorError: the cursor is not of this feed in this order.
+        ExpiredCursorError: by popularity, the first page is so old that ``prune_places`` has removed what it saw, or it was read
+            on another server, or on one that is ahead of this one.
+        InvalidCursorError: the cursor is not of this feed in this order; nothing was sent.
         ValidationError: an unknown order, a malformed viewer_id, or a limit out of bounds; nothing was sent.
     """
     viewer = viewer_of(viewer_id)
-    if not isinstance(sort, str) or sort not in _ORDERS:
-        raise ValidationError(f"sort is one of {', '.join(_ORDERS)}", field="sort")
-    found = page(session, PUBLISHED_REVIEWS, order_by=_ORDERS[sort], cursor=cursor, limit=limit)
+    if not isinstance(sort, str) or sort not in _SORTS:
+        raise ValidationError(f"sort is one of {', '.join(_SORTS)}", field="sort")
+    if sort == "popular":
+        found = popular(session, cursor, limit)
+    else:
+        found = page(session, PUBLISHED_REVIEWS, order_by=_LATEST, cursor=cursor, limit=limit)
     return Page(items_of(session, found.items, viewer), found.next_cursor, found.has_more)
 
 
@@ -194,7 +197,7 @@ def list_for_book(session: Session, book_id: Id, *, cursor: str | None = None, l
         NotFoundError: a malformed book_id.
     """
     statement = PUBLISHED_REVIEWS.where(Review.book_id == parse_id(book_id, "Book"))
-    return page(session, statement, order_by=_ORDERS["latest"], cursor=cursor, limit=limit)
+    return page(session, statement, order_by=_LATEST, cursor=cursor, limit=limit)
 
 
 RATINGS: Final = (

@@ -4,14 +4,14 @@ from datetime import date, datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, SmallInteger, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, PrimaryKeyConstraint, SmallInteger, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
-from stemmadb.entity import Entity, Field, Mapped, NotBlank, SoftDelete, enum_field, generated_field
+from stemmadb.entity import Entity, Field, Mapped, NaturalKey, NotBlank, SoftDelete, enum_field, generated_field
 from stemmadb.reviews._isbn import Isbn
 from stemmadb.reviews.vocabularies import ExternalSource, ReadStatus, ReviewStatus
 
-__all__ = ["Book", "Review", "Like", "Bookmark", "ExternalSource", "ReadStatus", "ReviewStatus"]
+__all__ = ["Book", "Review", "Like", "Bookmark", "PastPlace", "ExternalSource", "ReadStatus", "ReviewStatus"]
 
 
 class Book(Entity, table=True):
@@ -117,3 +117,39 @@ class Bookmark(Entity, table=True):
 
     user_id: Mapped[UUID] = Field(foreign_key="users.id", ondelete="CASCADE")
     review_id: Mapped[UUID] = Field(foreign_key="reviews.id", ondelete="CASCADE")
+
+
+class PastPlace(NaturalKey, table=True):
+    """
+    Where a review stood among the most liked before a transaction moved it, so that all pages of a walk tell of one moment.
+
+    Triggers on ``reviews`` write it; ``reviews.prune_places`` removes old rows.
+    """
+
+    __tablename__ = "past_places"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        # By transaction: what moved since a page was read.
+        PrimaryKeyConstraint("transaction_id", "number"),
+        CheckConstraint("review_id IS NOT NULL OR like_count IS NULL", name="review"),
+        # By place: who stood there when a page was read.
+        Index(
+            "past_places_like_count_review_id_idx",
+            text("like_count DESC"),
+            text("review_id DESC"),
+            postgresql_where=text("like_count IS NOT NULL"),
+        ),
+        Index("past_places_review_id_transaction_id_idx", "review_id", "transaction_id"),
+    )
+
+    transaction_id: Mapped[int] = Field(sa_type=BigInteger())
+    """The transaction that moved it, as ``pg_current_xact_id()`` calls it."""
+    previous_transaction_id: Mapped[int | None] = Field(default=None, sa_type=BigInteger())
+    """The last of those that had moved it before, by their ids; None when no row tells of any."""
+    number: Mapped[int] = Field(sa_type=BigInteger(), column_options={"server_default": Identity()})
+    """Puts the moves of one review, and those by one transaction, in their order."""
+    cluster_id: Mapped[int] = Field(sa_type=BigInteger())
+    """The ``system_identifier`` of the server. Of another one's rows, from a dump, the transactions are not those of this one."""
+    review_id: Mapped[UUID | None] = Field(default=None, foreign_key="reviews.id", ondelete="CASCADE")
+    """None in a row that stands for those that were removed: of its transaction, and of earlier ones."""
+    like_count: Mapped[int | None] = Field(default=None, ge=0)
+    """How many likes it had; None when it was not there: a draft, deleted, or not yet written."""

@@ -1,13 +1,13 @@
-"""How books and reviews are made up for tests: numbers with their check digits, and the times that a status brings."""
+"""How rows of the pack are made up for tests: numbers with their check digits, and the times that a status brings."""
 
 from typing import ClassVar
 
 from stemmadb.reviews._isbn import normalize_isbn
-from stemmadb.reviews.entities import Book, ExternalSource, Review, ReviewStatus
+from stemmadb.reviews.entities import Book, ExternalSource, PastPlace, Review, ReviewStatus
 from stemmadb.testing import _values
 from stemmadb.testing.factories import EntityFactory, PostGenerated, Use
 
-__all__ = ["FACTORIES", "BookFactory", "ReviewFactory"]
+__all__ = ["FACTORIES", "BookFactory", "PastPlaceFactory", "ReviewFactory"]
 
 
 def _isbn() -> str:
@@ -38,8 +38,15 @@ class ReviewFactory(EntityFactory[Review]):
     )
 
 
+class PastPlaceFactory(EntityFactory[PastPlace]):
+    """A row that stands for those that were removed. ``review_id`` makes one of a place."""
+
+    review_id: ClassVar[object] = None
+    like_count: ClassVar[object] = PostGenerated(lambda _, values: 0 if values.get("review_id") else None)
+
+
 def _comes_from_elsewhere(source: object) -> bool:
     return source not in (None, ExternalSource.MANUAL)
 
 
-FACTORIES = (BookFactory, ReviewFactory)
+FACTORIES = (BookFactory, PastPlaceFactory, ReviewFactory)

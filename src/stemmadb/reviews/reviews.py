@@ -17,6 +17,7 @@ from stemmadb._exports import adopt
 from stemmadb.entity import Id, parse_id, parse_reference
 from stemmadb.errors import InvalidTransitionError, NotFoundError
 from stemmadb.query import query, read, sql
+from stemmadb.reviews._past_places import prune_places
 from stemmadb.reviews._reading import RATINGS, feed, find, get, list_for_book, list_for_user
 from stemmadb.reviews.data import Author, FeedItem, RatingSummary, ReviewCreate, ReviewDetail, ReviewUpdate
 from stemmadb.reviews.entities import Review, ReviewStatus
@@ -39,6 +40,7 @@ __all__ = [
     "list_for_user",
     "list_for_book",
     "rating",
+    "prune_places",
 ]
 
 logger: Final = logging.getLogger(__name__)

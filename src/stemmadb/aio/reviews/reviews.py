@@ -23,6 +23,7 @@ __all__ = [
     "list_for_user",
     "list_for_book",
     "rating",
+    "prune_places",
 ]
 
 ReviewCreate = _sync.ReviewCreate
@@ -42,3 +43,4 @@ feed: Final = twin(_sync.feed)
 list_for_user: Final = twin(_sync.list_for_user)
 list_for_book: Final = twin(_sync.list_for_book)
 rating: Final = twin(_sync.rating)
+prune_places: Final = twin(_sync.prune_places)

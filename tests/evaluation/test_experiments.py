@@ -1,6 +1,9 @@
 """Experiments: a plan that is fixed before results are seen."""
 
+import queue
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -194,6 +197,72 @@ def test_of_eight_amendments_at_once_each_has_a_number(committed_db: Database) -
             return experiments.amend_plan(session, key, PLAN, reason=f"{number}").sequence
 
     assert sorted(run_together(8, amend)) == list(range(1, 9))  # type: ignore[type-var]
+
+
+def _waits(db: Database, pid: int) -> bool:
+    with db.session(workspace=None) as session:
+        return bool(session.execute(text("SELECT cardinality(pg_blocking_pids(:pid)) > 0"), {"pid": pid}).scalar_one())
+
+
+Step = Callable[[Session, uuid.UUID, uuid.UUID], object]
+
+
+def _give_plan(session: Session, experiment_id: uuid.UUID, run_id: uuid.UUID) -> object:
+    return experiments.update(session, experiment_id, ExperimentUpdate(analysis_plan=STRICTER))
+
+
+def _start(session: Session, experiment_id: uuid.UUID, run_id: uuid.UUID) -> object:
+    return runs.start(session, run_id, plan=False)
+
+
+def _claim(session: Session, experiment_id: uuid.UUID, run_id: uuid.UUID) -> object:
+    return runs.claim_next(session)
+
+
+def _add(session: Session, experiment_id: uuid.UUID, run_id: uuid.UUID) -> object:
+    return experiments.add_run(session, experiment_id, run_id)
+
+
+@pytest.mark.race
+@pytest.mark.requirement("AD-011")
+@pytest.mark.parametrize(
+    ("first", "second", "plan", "is_member"),
+    [
+        (_give_plan, _start, None, True),
+        (_start, _give_plan, None, True),
+        (_give_plan, _claim, None, True),
+        (_claim, _give_plan, None, True),
+        (_give_plan, _start, PLAN, True),
+        (_add, _start, PLAN, False),
+        (_start, _add, PLAN, False),
+    ],
+)
+def test_no_run_starts_past_a_plan(committed_db: Database, first: Step, second: Step, plan: AnalysisPlan | None, is_member: bool) -> None:
+    """Whoever comes second waits for the first to commit: with a run that has started and a plan, the plan is frozen."""
+    workspace_id = make_workspace(committed_db, "race")
+    with committed_db.session(workspace=workspace_id) as session:
+        key, run_id = make(session, plan=plan).id, make_run(session, started=False).id
+        if is_member:
+            experiments.add_run(session, key, run_id)
+    pids: queue.Queue[int] = queue.Queue()
+
+    def come_second() -> None:
+        with committed_db.session(workspace=workspace_id) as session:
+            pids.put(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
+            second(session, key, run_id)
+
+    with ThreadPoolExecutor() as pool:
+        with committed_db.session(workspace=workspace_id) as session:
+            first(session, key, run_id)
+            coming = pool.submit(come_second)
+            pid = pids.get(timeout=60)
+            while not _waits(committed_db, pid):
+                assert not coming.done(), coming.result()
+        coming.result(timeout=60)
+    with committed_db.session(workspace=workspace_id) as session:
+        run, experiment = runs.get(session, run_id), experiments.get(session, key)
+    assert (run.status, run.experiment_id, experiment.plan_frozen_at is None) == ("RUNNING", key, False)
+    assert experiment.analysis_plan == (PLAN if second is _add or first is _add else STRICTER)
 
 
 @pytest.mark.requirement("AD-027")

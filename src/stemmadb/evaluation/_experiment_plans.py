@@ -1,7 +1,7 @@
 """
 The plans of experiments: frozen once, amended with reasons. Import these functions from ``stemmadb.evaluation.experiments``.
 
-An experiment is locked before its runs, here and where runs start.
+An experiment is locked before its runs, here and where runs start; only who claims the next run, whichever it is, has the run first.
 """
 
 import logging

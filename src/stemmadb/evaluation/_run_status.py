@@ -28,18 +28,24 @@ _NEXT: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     RunStatus.COMPLETED: frozenset(),
     RunStatus.CANCELLED: frozenset(),
 }
+_TRIES: Final = 10
+"""How often a run that changes its experiment is tried to be started."""
 _FINAL: Final = frozenset({RunStatus.COMPLETED, RunStatus.PARTIAL, RunStatus.FAILED, RunStatus.CANCELLED})
 
 # The first run that starts freezes the plan of its experiment. The sub-select makes that happen before the run is locked: an experiment is
-# locked before its runs.
-_FREEZE_PLAN: Final = """
-    WITH plan AS (
+# locked before its runs. It is locked also without a plan, so that who stores one then sees the run as started; and what FOR NO KEY UPDATE
+# returns is the plan as it is after waiting, not as it was when the statement began.
+_FREEZE_PLAN: Final = """, held AS MATERIALIZED (
+        SELECT experiments.id, experiments.plan_frozen_at IS NULL AND experiments.analysis_plan IS NOT NULL AS is_due
+          FROM starting
+          JOIN stemma.experiments ON experiments.workspace_id = :workspace_id AND experiments.id = starting.experiment_id
+         WHERE experiments.plan_frozen_at IS NULL
+           FOR NO KEY UPDATE OF experiments
+    ), plan AS (
         UPDATE stemma.experiments
            SET plan_frozen_at = statement_timestamp()
-          FROM stemma.runs AS starting
-         WHERE starting.workspace_id = :workspace_id AND starting.id = :id AND starting.status = 'PENDING'
-           AND experiments.workspace_id = :workspace_id AND experiments.id = starting.experiment_id
-           AND experiments.plan_frozen_at IS NULL AND experiments.analysis_plan IS NOT NULL
+          FROM held
+         WHERE experiments.workspace_id = :workspace_id AND experiments.id = held.id AND held.is_due
         RETURNING experiments.id
     )"""
 _TO_RUNNING: Final = """
@@ -49,9 +55,15 @@ _TO_RUNNING: Final = """
 
 _RUN: Final = sql(
     Run,
-    f"""{_FREEZE_PLAN}{_TO_RUNNING}
+    f"""
+    WITH starting AS MATERIALIZED (
+        SELECT runs.id, runs.experiment_id
+          FROM stemma.runs
+         WHERE runs.workspace_id = :workspace_id AND runs.id = :id AND runs.status = 'PENDING'
+    ){_FREEZE_PLAN}{_TO_RUNNING}
      WHERE runs.workspace_id = :workspace_id AND runs.id = :id AND runs.status = ANY(:sources)
        AND (SELECT count(*) FROM plan) >= 0
+       AND (runs.status <> 'PENDING' OR runs.experiment_id IS NOT DISTINCT FROM (SELECT starting.experiment_id FROM starting))
     RETURNING {{columns}}
     """,  # noqa: S608  (of constants only)
 )
@@ -284,22 +296,16 @@ def _finish_reported(session: Session, run: Run) -> Run | None:
 _CLAIM_NEXT: Final = sql(
     Run,
     f"""
-    WITH chosen AS MATERIALIZED (
+    WITH starting AS MATERIALIZED (
         SELECT runs.id, runs.experiment_id
           FROM stemma.runs
          WHERE runs.workspace_id = :workspace_id AND runs.status = ANY(:statuses) AND runs.cancel_requested_at IS NULL
          ORDER BY runs.created_at, runs.id
          LIMIT 1
            FOR NO KEY UPDATE SKIP LOCKED
-    ), plan AS (
-        UPDATE stemma.experiments
-           SET plan_frozen_at = statement_timestamp()
-          FROM chosen
-         WHERE experiments.workspace_id = :workspace_id AND experiments.id = chosen.experiment_id
-           AND experiments.plan_frozen_at IS NULL AND experiments.analysis_plan IS NOT NULL
-    ){_TO_RUNNING}
-      FROM chosen
-     WHERE runs.workspace_id = :workspace_id AND runs.id = chosen.id
+    ){_FREEZE_PLAN}{_TO_RUNNING}
+      FROM starting
+     WHERE runs.workspace_id = :workspace_id AND runs.id = starting.id
     RETURNING {{columns}}
     """,  # noqa: S608  (of constants only)
 )
@@ -365,12 +371,17 @@ def _change(
 
 
 def _run(session: Session, given: dict[str, Any]) -> Run | None:
-    with session.begin_nested() as savepoint:
-        run = _RUN.write(session, **given)
-        if run is None:
+    for _ in range(_TRIES):
+        with session.begin_nested() as savepoint:
+            run = _RUN.write(session, **given)
+            if run is not None:
+                return run
             # Somebody else took the run between this statement's snapshot and its lock: the plan stays as it was.
             savepoint.rollback()
-    return run
+        if get_run(session, given["id"]).status not in given["sources"]:
+            break
+        # It came into another experiment meanwhile, whose plan was not looked at.
+    return None
 
 
 def _refused(run: Run, wanted: RunStatus) -> InvalidTransitionError:

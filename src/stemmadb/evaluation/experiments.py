@@ -200,7 +200,8 @@ def update(session: Session, experiment_id: Id, data: ExperimentUpdate, *, expec
     """
     Change an experiment; its plan only until it is frozen. One guarded UPDATE.
 
-    A plan that is given after a run of the experiment has started is frozen at once.
+    A plan that is given after a run of the experiment has started is frozen at once. With a plan the experiment is locked first, by a
+    statement of its own: a run of it that is starting is waited for, and seen.
 
     Args:
         session: the caller's session, in a workspace.
@@ -221,6 +222,8 @@ def update(session: Session, experiment_id: Id, data: ExperimentUpdate, *, expec
     values: dict[str, Any] = {name: changes.get(name) for name in ("name", "hypothesis", "null_hypothesis", "description", "status")}
     given = {f"has_{name}": name in changes for name in ("name", "hypothesis", "null_hypothesis", "description")}
     with session.begin_nested():
+        if plan is not None:
+            lock_experiment(session, key)
         experiment = _UPDATE.write(
             session,
             id=key,

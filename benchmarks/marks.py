@@ -11,7 +11,7 @@ from benchmarks.harness import OURS, PEERS, PYRMUTE, Measurement, paired
 _COPY_SHARE = 2.0
 """Recording outcomes is at least half as fast as COPY."""
 _VOLUME = {"adding": 1.1, "recording": 1.3}
-"""Two hundred thousand transcripts, in times of a COPY into the same table."""
+"""Many transcripts, in times of a COPY into the same table."""
 _ANCESTORS = 2.5
 """Ten levels of ancestors in an open session, in times of raw psycopg."""
 _WORKSPACE = 1.15

@@ -1,5 +1,5 @@
 """
-Storing 200,000 transcripts of 3 kB: as they are, and as the outcomes of slots, which are settled with them.
+Storing 20,000 transcripts of 3 kB, and 200,000 with ``--rows 100000``: as they are, and as the outcomes of slots, which are settled.
 
 The floor is a COPY of the same rows into the same table, by its owner, whom row-level security then does not hold: under it there is no
 COPY. The documents of its rows are JSON text already, and it settles no slots. The bulk insert of the ORM goes into that table as well.
@@ -26,7 +26,6 @@ from stemmadb.evaluation.data import SlotOutcome
 from stemmadb.evaluation.entities import Transcript
 
 JOB = "volume"
-TRANSCRIPTS = 200_000
 COPY = "COPY, same table"
 SKIPPING = "stemmadb, skip"
 ORM = "SQLAlchemy, bulk insert"
@@ -45,7 +44,7 @@ class _Work:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.count = TRANSCRIPTS if dataset.rows >= 1000 else dataset.rows
+        self.count = 200_000 if dataset.rows >= 100_000 else 20_000 if dataset.rows >= 1000 else dataset.rows
         self.dialogues = dialogues()
         self.definition_id = dataset.chain_id(0)
         given = {"definition_id": self.definition_id, "count": self.count // SAMPLES}

@@ -2,8 +2,10 @@
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from benchmarks import memory
 from benchmarks.__main__ import JOBS
 from benchmarks.datasets import Dataset, make_dataset
 from benchmarks.harness import FLOOR, ONCE, OURS, PEERS, PYRMUTE, Measurement, counted_round_trips, measure
@@ -96,3 +98,13 @@ def test_marks_of_documents_are_for_each_document() -> None:
         "documents: current, 2 kB, JSON text, times by pydantic": (1.1, True),
         "documents: current, 2 kB, JSON text, time to that of pyrmute": (1.1, False),
     }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from Linux")
+def test_the_memory_of_streams_and_removals_is_measured(stemmadb_server: DatabaseServer, dataset: Dataset) -> None:
+    """A process of its own reads all rows, another removes them, and neither grows by what it reads."""
+    works = ("aio transcripts.iter_for_run", "purging.purge_run")
+    found = memory.figures_of(stemmadb_server, dataset, 3000, 1000, works)
+    assert [(figure.work, figure.rows) for figure in found] == [(works[0], 3000), (works[1], 1000)]
+    assert all(figure.grown_mb < memory.GROWTH_MB and f"| {figure.work} |" in str(figure) for figure in found)

@@ -14,10 +14,13 @@ from benchmarks.harness import OURS, Case, Effort, Measurement, measure
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import as_json, environment, heading, tables
 
-JOBS = ("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "credentials", "pool", "volume")
+JOBS = (
+    *("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "credentials", "pool", "volume"),
+    *("lineage", "comparisons", "imports"),
+)
 
 # For these the size of the tables is no matter.
-_SIZELESS = ("documents", "credentials", "pool", "volume")
+_SIZELESS = ("documents", "credentials", "pool", "volume", "comparisons", "imports")
 
 
 class _Slow(logging.Handler):

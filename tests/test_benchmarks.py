@@ -9,6 +9,7 @@ from benchmarks import memory
 from benchmarks.__main__ import JOBS
 from benchmarks.datasets import Dataset, make_dataset
 from benchmarks.harness import FLOOR, ONCE, OURS, PEERS, PYRMUTE, Measurement, counted_round_trips, measure
+from benchmarks.imports import measured
 from benchmarks.marks import Mark, marks_of
 from benchmarks.report import tables
 
@@ -50,6 +51,12 @@ def test_round_trips_are_exact(dataset: Dataset) -> None:
     with counted_round_trips() as count, dataset.floor.transaction():
         dataset.floor.execute("SELECT 1", prepare=False)
     assert count() == 3
+
+
+def test_the_memory_of_an_import_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    """A file of about the size is written and imported whole; the row says what it took."""
+    cells = [cell.strip() for cell in measured(dataset.db, tmp_path / "some.jsonl", 200_000).strip("|").split("|")]
+    assert (len(cells), cells[:2]) == (6, ["0", "59"])
 
 
 @pytest.mark.offline

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any, Literal, Union
 from uuid import UUID, uuid4
 
@@ -67,6 +68,8 @@ def tenant_functions() -> Iterator[TenantFunction]:
     """Yield every query function of a workspace."""
     for pack in packs():
         for module, name, function in sources_of(pack).functions():
+            if module.__name__ == "stemmadb.evaluation.frames" and find_spec("adbc_driver_postgresql") is None:
+                continue
             if getattr(function, "__stemma_query__", None) == "tenant":
                 yield TenantFunction(f"{module.__name__.removeprefix('stemmadb.')}.{name}", function)
 

@@ -144,11 +144,11 @@ class Reader:
         """Return the next rows, about 16 MB of them; None when there are no more."""
         return self._call(self._next)
 
-    def table(self) -> "pyarrow.Table":
-        """Return all rows that are left."""
+    def whole(self, finish: "Callable[[pyarrow.Table], T]") -> T:
+        """Return what becomes of all rows that are left, off the event loop as well."""
         import pyarrow
 
-        return pyarrow.Table.from_batches(self._call(lambda: list(iter(self._next, None))), self.schema)
+        return self._call(lambda: finish(pyarrow.Table.from_batches(list(iter(self._next, None)), self.schema)))
 
     def close(self) -> None:
         """End the statement, if it has not ended, and close the connection."""

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
@@ -42,11 +42,10 @@ class Question:
         self._source = source
         self._statement = statement
 
-    def frame(self, backend: Backend) -> Frame:
-        """Return every row."""
+    def frame(self, backend: Backend, finish: "Callable[[pyarrow.Table], pyarrow.Table] | None" = None) -> Frame:
+        """Return every row, as ``finish`` leaves them."""
         with reading(self._source, self._statement) as reader:
-            table = reader.table()
-        return converted(table, backend)
+            return reader.whole(lambda table: converted(table if finish is None else finish(table), backend))
 
     @contextlib.contextmanager
     def batches(self) -> Iterator[Batches]:

@@ -20,9 +20,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from stemmadb.accounts.entities import User, UserStatus
 from stemmadb.aio.evaluation import definitions as aio_definitions
+from stemmadb.aio.evaluation import frames as aio_frames
 from stemmadb.database import Backend, Database
 from stemmadb.entity import Id, parse_id, parse_reference
-from stemmadb.evaluation import definitions
+from stemmadb.evaluation import definitions, frames
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
 from stemmadb.evaluation.entities import Definition, Run, RunStatus, Transcript
 from stemmadb.packs import Pack, packs
@@ -136,16 +137,20 @@ async def factories_are_async(session: AsyncSession) -> None:
     factory_of(User).create(session)  # type: ignore  # an async session for a sync one
 
 
-def frames_are_of_their_backend(db: Database, statement: str, backend: Backend) -> None:
+def frames_are_of_their_backend(db: Database, session: Session, statement: str, backend: Backend) -> None:
     assert_type(db.frame(statement), polars.DataFrame)
     assert_type(db.frame(statement, {"n": 1}, workspace="lab", backend="pandas"), pandas.DataFrame)
     assert_type(db.frame(statement, backend="arrow"), pyarrow.Table)
     assert_type(db.frame(select(Definition.name), backend=backend), polars.DataFrame | pandas.DataFrame | pyarrow.Table)
     with db.frame_batches(statement) as batches:
         assert_type(batches, pyarrow.RecordBatchReader)
+    assert_type(frames.definitions_df(session), polars.DataFrame)
+    assert_type(frames.transcripts_df(session, [], with_content=True, backend="arrow"), pyarrow.Table)
     db.frame(statement, backend="dask")  # type: ignore  # no backend
 
 
-async def frames_are_of_their_backend_beside_the_event_loop(db: Database, statement: str) -> None:
+async def frames_are_of_their_backend_beside_the_event_loop(db: Database, session: AsyncSession, statement: str) -> None:
     assert_type(await db.aframe(statement), polars.DataFrame)
     assert_type(await db.aframe(statement, backend="arrow"), pyarrow.Table)
+    assert_type(await aio_frames.runs_df(session), polars.DataFrame)
+    assert_type(await aio_frames.scores_df(session, [], backend="pandas"), pandas.DataFrame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pydantic_core
 from stemmadb import errors
 from stemmadb.documents._canonical import digest
 from stemmadb.documents._load import parse
-from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_digits, is_too_deep, map_strings, pointer
+from stemmadb.documents._values import MAX_BYTES, MAX_LEVELS, escape, has_long_digits, is_too_deep, map_strings, pointer, unescape
 from stemmadb.documents._write_version import checked_version, require_readable, step_down
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def newest_json(document: DocumentPart) -> bytes:
     if (b"\\" in text and _CONTROL.search(text)) or (b"\xef" in text and b"\xef\xbf\xbd" in text):
         text = pydantic_core.to_json(map_strings(document.model_dump(exclude_computed_fields=True), escape))
     return text
+
+
+def plain_json(document: DocumentPart) -> str:
+    """Return the JSON text of a document in its newest shape, for those who read it as JSON: its texts are those of the document."""
+    return json.dumps(map_strings(pydantic_core.from_json(newest_json(document)), unescape))
 
 
 def content_hash(document: Document) -> bytes:

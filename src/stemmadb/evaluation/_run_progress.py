@@ -164,6 +164,8 @@ _SKIPPED: Final = f"""CASE
         THEN CAST(least(CAST(runs.progress ->> 'skipped' AS numeric), {_TOTAL} - {_COMPLETED} - {_FAILED}) AS bigint)
         ELSE 0
     END"""
+REPORTED: Final = {"total": _TOTAL, "completed": _COMPLETED, "failed": _FAILED, "skipped": _SKIPPED}
+"""SQL: the counts in ``runs.progress``, of whatever version it is."""
 _STEPPED: Final = (
     f"{_COMPLETED} + CAST(:completed AS bigint)",
     f"{_FAILED} + CAST(:failed AS bigint)",

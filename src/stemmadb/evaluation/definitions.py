@@ -10,17 +10,18 @@ A definition can be edited until a child, a scenario or a run refers to it; from
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, exists, select
+from sqlalchemy import SQLColumnExpression, select
 from sqlalchemy.orm import Session
 
 from stemmadb._exports import adopt
 from stemmadb.documents._dump import stored_forms
-from stemmadb.entity import Id, parse_id, parse_reference
+from stemmadb.entity import Id, parse_id
 from stemmadb.errors import DocumentError, NotFoundError
 from stemmadb.evaluation._changes import bisect, blame, diff, merge
 from stemmadb.evaluation._definition_rows import key_of, log, missing, read_definition
 from stemmadb.evaluation._definition_search import search
 from stemmadb.evaluation._edits import delete, freeze, update
+from stemmadb.evaluation._filtering import definition_conditions
 from stemmadb.evaluation._forks import create, fork
 from stemmadb.evaluation._labels import delete_label, find_by_label, get_by_label, list_labels, move_label, protect_label, set_label
 from stemmadb.evaluation._lineage import ancestors, depth, descendants, is_ancestor, lineage, merge_base, root, siblings, tree
@@ -39,7 +40,7 @@ from stemmadb.evaluation.data import (
     MergeResult,
 )
 from stemmadb.evaluation.documents import DefinitionContent
-from stemmadb.evaluation.entities import Definition, Run
+from stemmadb.evaluation.entities import Definition
 from stemmadb.paging import Page, page
 from stemmadb.query import sql, tenant_query
 
@@ -200,32 +201,8 @@ def list_all(
         InvalidCursorError: the cursor is not of this list with these filters.
     """
     log.debug("reading definitions")
-    statement = _ALL if filters is None else _ALL.where(*_conditions(DefinitionFilters.of(filters)))
+    statement = _ALL if filters is None else _ALL.where(*definition_conditions(filters))
     return page(session, statement, order_by=_NEWEST, cursor=cursor, limit=limit, with_total=with_total)
-
-
-_HAS_RUNS = exists().where(Run.workspace_id == Definition.workspace_id, Run.definition_id == Definition.id)
-
-
-def _conditions(filters: DefinitionFilters) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if filters.name_contains is not None:
-        found.append(Definition.name.contains(filters.name_contains, autoescape=True))
-    if filters.parent_id is not None:
-        found.append(Definition.parent_id == parse_reference(filters.parent_id, "parent_id"))
-    if filters.root_id is not None:
-        found.append(Definition.root_id == parse_reference(filters.root_id, "root_id"))
-    if filters.roots_only:
-        found.append(Definition.parent_id.is_(None))
-    if filters.frozen is not None:
-        found.append(Definition.frozen_at.is_not(None) if filters.frozen else Definition.frozen_at.is_(None))
-    if filters.has_runs is not None:
-        found.append(_HAS_RUNS if filters.has_runs else ~_HAS_RUNS)
-    if filters.created_from is not None:
-        found.append(Definition.created_at >= filters.created_from)
-    if filters.created_to is not None:
-        found.append(Definition.created_at < filters.created_to)
-    return found
 
 
 @tenant_query

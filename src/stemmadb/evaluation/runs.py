@@ -24,6 +24,7 @@ from stemmadb.documents._unreadable import check_on_invalid
 from stemmadb.entity import Id, parse_reference
 from stemmadb.errors import FrozenError, NotFoundError
 from stemmadb.evaluation._definition_rows import key_of as definition_key_of
+from stemmadb.evaluation._filtering import run_conditions
 from stemmadb.evaluation._freezing import freeze_once
 from stemmadb.evaluation._run_outcomes import complete_slot, fail_slot, record_outcomes
 from stemmadb.evaluation._run_plan import (
@@ -239,20 +240,9 @@ def list_all(
         CorruptDocumentError, UnknownSchemaVersionError: a document cannot be read and on_invalid is "raise".
         InvalidCursorError: the cursor is not of this list with these filters.
     """
-    chosen = RunFilters() if filters is None else RunFilters.of(filters)
-    log.debug("listing runs: %s", chosen)
-    statement = select_from(Run)
-    if chosen.definition_id is not None:
-        statement = statement.where(Run.definition_id == parse_reference(chosen.definition_id, "definition_id"))
-    if chosen.experiment_id is not None:
-        statement = statement.where(Run.experiment_id == parse_reference(chosen.experiment_id, "experiment_id"))
-    if chosen.config_hash is not None:
-        statement = statement.where(Run.config_hash == chosen.config_hash)
-    if chosen.created_from is not None:
-        statement = statement.where(Run.created_at >= chosen.created_from)
-    if chosen.created_to is not None:
-        statement = statement.where(Run.created_at < chosen.created_to)
-    return _page(session, _standing(statement, chosen.statuses), cursor=cursor, limit=limit, with_total=with_total, on_invalid=on_invalid)
+    log.debug("listing runs: %s", filters)
+    statement = select_from(Run).where(*run_conditions(filters))
+    return _page(session, statement, cursor=cursor, limit=limit, with_total=with_total, on_invalid=on_invalid)
 
 
 @tenant_query

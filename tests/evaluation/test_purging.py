@@ -1,5 +1,6 @@
 """Removing a run in short transactions: nothing stays, whoever kills it, and nobody works on what is being removed."""
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.evaluation.run_setups import failure, make_run, slots_of, success
+from tests.test_cli import call
 
 from stemmadb.aio.evaluation import purging as async_purging
 from stemmadb.database import Database
@@ -141,6 +143,18 @@ def _wait_until_somebody_waits(session: Session) -> None:
             return
         deadline.wait(0.01)
     pytest.fail("nobody came to wait")
+
+
+def test_the_command_says_what_it_removed(committed_db: Database, committed_workspace: UUID) -> None:
+    """As a sentence or as JSON; a run that is not there is one line on stderr."""
+    environment = {"DATABASE_URL": committed_db.url.render_as_string(hide_password=False), "STEMMADB_WORKSPACE": str(committed_workspace)}
+    runs_there = [make_large(committed_db, committed_workspace) for _ in range(2)]
+    said = call("runs", "purge", str(runs_there[0]), "--batch", "3", "--yes", **environment)
+    assert (said.returncode, said.stdout) == (0, "removed 7 slots and 6 transcripts\n"), said.stderr
+    told = json.loads(call("runs", "purge", str(runs_there[1]), "--yes", "--json", **environment).stdout)
+    assert (told["run_id"], told["slots"], told["transcripts"], told["selected"]) == (str(runs_there[1]), 7, 6, 7)
+    gone = call("runs", "purge", str(runs_there[0]), "--yes", **environment)
+    assert (gone.returncode, gone.stdout, gone.stderr.count("\n")) == (1, "", 1)
 
 
 async def test_the_twin_does_the_same(committed_db: Database, committed_workspace: UUID) -> None:

@@ -1,4 +1,4 @@
-"""The commands of the pack ``evaluation``: the demonstration, trees, differences, who changed what, and importers."""
+"""The commands of the pack ``evaluation``: the demonstration, trees, differences, who changed what, importers, and runs."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from stemmadb._console import AsJson, Url, WorkspaceOption, open_database, outpu
 from stemmadb._display import first_line, guided, json_text, printable
 from stemmadb.entity import Id, parse_id
 from stemmadb.errors import NotFoundError
-from stemmadb.evaluation import _import_commands, definitions
+from stemmadb.evaluation import _import_commands, _run_commands, definitions
 from stemmadb.evaluation._labels import labels_of_tree
 from stemmadb.evaluation._patches import leaves, values_of
 from stemmadb.evaluation.data import BlameEntry, DefinitionTreeNode
@@ -28,12 +28,13 @@ _SIGNS = {"add": ("+", "green"), "remove": ("-", "red"), "replace": ("~", "yello
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands ``demo``, ``tree``, ``diff`` and ``blame``, and the group ``import``."""
+    """Add the commands ``demo``, ``tree``, ``diff`` and ``blame``, and the groups ``import`` and ``runs``."""
     app.command("demo")(demo)
     app.command("tree")(tree)
     app.command("diff")(diff)
     app.command("blame")(blame)
     app.add_typer(_import_commands.group, name="import")
+    app.add_typer(_run_commands.group, name="runs")
 
 
 def demo(url: Url = None) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 import pandas
 import polars
 import pyarrow
+from matplotlib.axes import Axes
 from sqlalchemy import BinaryExpression, ColumnElement, ForeignKey, ForeignKeyConstraint, Row, UnaryExpression, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
@@ -23,10 +24,13 @@ from stemmadb.aio.evaluation import definitions as aio_definitions
 from stemmadb.aio.evaluation import frames as aio_frames
 from stemmadb.database import Backend, Database
 from stemmadb.entity import Id, parse_id, parse_reference
-from stemmadb.evaluation import definitions, frames
+from stemmadb.evaluation import definitions, frames, plots
+from stemmadb.evaluation.data import PairwiseCell
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, load_definition_content
 from stemmadb.evaluation.entities import Definition, Run, RunStatus, Transcript
+from stemmadb.notebook import Table
 from stemmadb.packs import Pack, packs
+from stemmadb.reports import TableSize
 from stemmadb.testing.factories import EntityFactory, factory_of
 
 CONTENT = DefinitionContent(preamble="", template="")
@@ -154,3 +158,13 @@ async def frames_are_of_their_backend_beside_the_event_loop(db: Database, sessio
     assert_type(await db.aframe(statement, backend="arrow"), pyarrow.Table)
     assert_type(await aio_frames.runs_df(session), polars.DataFrame)
     assert_type(await aio_frames.scores_df(session, [], backend="pandas"), pandas.DataFrame)
+
+
+def notebooks_show_lists_and_axes(db: Database, rows: list[Definition], cells: list[PairwiseCell], ax: Axes) -> None:
+    assert_type(Table(rows), Table[Definition])
+    assert_type(Table(rows)[0], Definition)
+    assert_type(db.table_sizes(), list[TableSize])
+    assert_type(plots.forest(cells), Axes)
+    assert_type(plots.forest({"right": cells[0].statistics}, ax=ax), Axes)
+    plots.forest(rows)  # type: ignore  # no comparisons
+    plots.trend({})

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 from tests.evaluation.run_setups import MODEL, make_definition, make_scenarios
 
@@ -11,6 +12,8 @@ from stemmadb.evaluation import runs, scores, transcripts
 from stemmadb.evaluation.data import RunCreate, ScoreCreate, TranscriptCreate
 from stemmadb.evaluation.documents import RunConfig, TranscriptContent, TranscriptMetrics, Turn
 from stemmadb.evaluation.vocabularies import AnnotatorKind
+from stemmadb.query import RowStatement
+from stemmadb.tenancy import workspace_of
 
 Cell = tuple[int, str, int]
 """The number of the scenario, the model, the sample."""
@@ -61,3 +64,15 @@ class Bench:
     def transcript(self, run_id: UUID, number: int = 0, model: str = MODEL, sample: int = 0) -> UUID:
         """Return the transcript of a cell."""
         return self.cells[run_id][number, model, sample]
+
+
+def most_discarded(session: Session, statement: RowStatement, **values: Any) -> int:
+    """Run a statement, and return how many pairs of rows the worst of its joins looked at only to throw them away."""
+    explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text.text}")
+    (plan,) = session.execute(explain, {"workspace_id": workspace_of(session), **values}).scalar_one()
+    pending, most = [plan["Plan"]], 0
+    while pending:
+        node = pending.pop()
+        most = max(most, node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"])
+        pending += node.get("Plans", ())
+    return int(most)

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from statsmodels.stats.inter_rater import cohens_kappa
-from tests.evaluation.judged_runs import Bench, judgement
+from tests.evaluation.judged_runs import Bench, judgement, most_discarded
 from tests.evaluation.run_setups import MODEL
 
 from stemmadb.aio.evaluation import definitions as async_definitions
@@ -27,6 +27,7 @@ from stemmadb.database import Database
 from stemmadb.errors import ConflictError, InvalidCursorError, NotFoundError, ReferenceNotFoundError, ValidationError
 from stemmadb.evaluation import scores, transcripts
 from stemmadb.evaluation._distributions import beta_share, fair_tail, normal_tail, t_quantile, t_tail
+from stemmadb.evaluation._score_summary import _AGREEMENT, _SUMMARY
 from stemmadb.evaluation.data import DefinitionCreate, RunCreate, TranscriptCreate
 from stemmadb.evaluation.documents import (
     DefinitionContent,
@@ -323,6 +324,18 @@ def test_agreement_of_those_who_always_say_the_same(session: Session) -> None:
     found = scores.agreement(session, run, name="overall")
     assert [(pair.n, pair.equal, pair.kappa) for pair in found.pairs] == [(3, 1.0, None)]
     assert found.alpha is None
+
+
+@pytest.mark.requirement("VR-036")
+def test_no_plan_compares_each_with_each(session: Session) -> None:
+    """Also before tables were analyzed, and with a group for each scenario: the work grows with the scores, not with their square."""
+    bench = Bench(session, 300)
+    run_id = bench.run([float(n % 3) for n in range(300)])
+    bench.judge((transcript_id, judgement(1.0, annotator="other")) for transcript_id in bench.cells[run_id].values())
+    asked = {"run_id": run_id, "name": "overall", "rubric_id": None}
+    assert most_discarded(session, _SUMMARY, **asked, annotator_kind=None, by_scenario=True) == 0
+    # Of four pairs of annotators of a transcript one is counted.
+    assert most_discarded(session, _AGREEMENT, **asked) <= 3 * 300
 
 
 # --------------------------------------------------------------------------------------------------------- distributions

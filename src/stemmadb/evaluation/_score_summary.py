@@ -21,7 +21,8 @@ from stemmadb.query import sql_rows, tenant_query
 _CONFIDENCE: Final = 0.95
 
 # Beyond 1e100 sums of squares would leave double precision, which PostgreSQL refuses with an error. NaN is greater than every number.
-# OFFSET 0: scores are looked up by their transcript, whatever is known of their names.
+# OFFSET 0: scores are looked up by their transcript, whatever is known of their names. What is clustered has been summed, so the FULL JOIN
+# is a LEFT JOIN, but one that does not compare each group with each; the id of the run stands for no scenario.
 _SUMMARY: Final = sql_rows(
     """
     WITH mine AS MATERIALIZED (
@@ -49,11 +50,14 @@ _SUMMARY: Final = sql_rows(
           FROM mine
          GROUP BY mine.model, mine.scenario_id
     ), residual AS (
-        SELECT mine.model, mine.scenario_id, mine.cluster, sum(mine.value - summed.mean) AS total
-          FROM mine
-          JOIN summed ON summed.model = mine.model AND summed.scenario_id IS NOT DISTINCT FROM mine.scenario_id
-         WHERE mine.value IS NOT NULL
-         GROUP BY mine.model, mine.scenario_id, mine.cluster
+        SELECT around.model, around.scenario_id, around.cluster, sum(around.value - around.mean) AS total
+          FROM (SELECT mine.model, mine.scenario_id, mine.cluster, mine.value,
+                       CASE WHEN min(mine.value) OVER same = max(mine.value) OVER same THEN min(mine.value) OVER same
+                            ELSE avg(mine.value) OVER same END AS mean
+                  FROM mine
+                 WHERE mine.value IS NOT NULL
+                WINDOW same AS (PARTITION BY mine.model, mine.scenario_id)) AS around
+         GROUP BY around.model, around.scenario_id, around.cluster
     ), clustered AS (
         SELECT residual.model, residual.scenario_id, count(*) AS clusters, var_pop(residual.total) AS spread, avg(residual.total) AS middle
           FROM residual
@@ -62,7 +66,8 @@ _SUMMARY: Final = sql_rows(
     SELECT summed.model, summed.scenario_id, summed.n, summed.mean, summed.deviation, summed.nan_count, summed.missing_count,
            clustered.clusters, clustered.spread, clustered.middle
       FROM summed
-      LEFT JOIN clustered ON clustered.model = summed.model AND clustered.scenario_id IS NOT DISTINCT FROM summed.scenario_id
+      FULL JOIN clustered ON clustered.model = summed.model
+                         AND coalesce(clustered.scenario_id, :run_id) = coalesce(summed.scenario_id, :run_id)
      ORDER BY summed.model COLLATE "C", summed.scenario_id
     """
 )
@@ -152,24 +157,37 @@ def clustered_error(n: int, clusters: int, spread: float, middle: float) -> floa
     return math.sqrt(clusters / (clusters - 1) * clusters * (spread + middle * middle)) / n
 
 
-# One verdict for each annotator and transcript, the newest: with any rubric there may be one for each version.
+# One verdict for each annotator and transcript, the newest: with any rubric there may be one for each version. Verdicts meet within arrays,
+# since a join of the set with itself would compare each with each where nobody has statistics of it.
 _AGREEMENT: Final = sql_rows(
     """
     WITH verdicts AS MATERIALIZED (
         SELECT DISTINCT ON (scores.transcript_id, scores.annotator_kind, scores.annotator)
                scores.transcript_id, (scores.annotator_kind || ':' || scores.annotator) COLLATE "C" AS annotator,
                coalesce(scores.label, CAST(scores.value AS text)) AS verdict
-          FROM stemma.transcripts
-          JOIN stemma.scores ON scores.workspace_id = :workspace_id AND scores.transcript_id = transcripts.id
-         WHERE transcripts.workspace_id = :workspace_id AND transcripts.run_id = :run_id AND transcripts.invalidated_at IS NULL
-           AND scores.name = :name
-           AND (CAST(:rubric_id AS uuid) IS NULL OR scores.rubric_id = CAST(:rubric_id AS uuid))
+          FROM (SELECT scores.id, scores.created_at, scores.transcript_id, scores.name, scores.rubric_id, scores.annotator_kind,
+                       scores.annotator, scores.label, scores.value
+                  FROM stemma.scores
+                 WHERE scores.workspace_id = :workspace_id AND scores.transcript_id = ANY (ARRAY(
+                       SELECT transcripts.id
+                         FROM stemma.transcripts
+                        WHERE transcripts.workspace_id = :workspace_id AND transcripts.run_id = :run_id
+                          AND transcripts.invalidated_at IS NULL))
+                OFFSET 0) AS scores
+         WHERE scores.name = :name AND (CAST(:rubric_id AS uuid) IS NULL OR scores.rubric_id = CAST(:rubric_id AS uuid))
          ORDER BY scores.transcript_id, scores.annotator_kind, scores.annotator, scores.created_at DESC, scores.id DESC
+    ), judged AS (
+        SELECT array_agg(verdicts.annotator ORDER BY verdicts.annotator) AS annotators,
+               array_agg(verdicts.verdict ORDER BY verdicts.annotator) AS verdicts
+          FROM verdicts
+         GROUP BY verdicts.transcript_id
     ), cells AS MATERIALIZED (
-        SELECT a.annotator AS a, b.annotator AS b, a.verdict AS verdict_a, b.verdict AS verdict_b, count(*) AS n
-          FROM verdicts AS a
-          JOIN verdicts AS b ON b.transcript_id = a.transcript_id AND b.annotator > a.annotator
-         GROUP BY a.annotator, b.annotator, a.verdict, b.verdict
+        SELECT a.annotator COLLATE "C" AS a, b.annotator COLLATE "C" AS b, a.verdict AS verdict_a, b.verdict AS verdict_b, count(*) AS n
+          FROM judged
+         CROSS JOIN LATERAL unnest(judged.annotators, judged.verdicts) AS a (annotator, verdict)
+          JOIN LATERAL unnest(judged.annotators, judged.verdicts) AS b (annotator, verdict)
+            ON b.annotator COLLATE "C" > a.annotator COLLATE "C"
+         GROUP BY a.annotator COLLATE "C", b.annotator COLLATE "C", a.verdict, b.verdict
     ), of_a AS (
         SELECT cells.a, cells.b, cells.verdict_a AS verdict, sum(cells.n) AS n FROM cells GROUP BY cells.a, cells.b, cells.verdict_a
     ), of_b AS (

@@ -4,6 +4,9 @@ The feed: reviews with their books, their authors and what the viewer did, twent
 The floor compares rows with the last one of the page before, as ours does, in one statement; the peers skip rows with OFFSET, as their
 documentation does. For this job the plain tables have the indexes of the feed. Nobody counts: Django's Paginator and ``get_many_and_count``
 would add a scan of the table. Of fewer than 200,000 reviews the deep page is the last one.
+
+What the order of the most liked costs those who like is told by one like, in a transaction of its own: the row and the count. The peers do
+it as their documentation does, the floor in one statement.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ from typing import Any
 from uuid import UUID
 
 import sqlmodel
-from sqlalchemy import exists
+from sqlalchemy import exists, update
 from sqlalchemy.orm import Session, joinedload
 
 from benchmarks import peers_feed as peers
 from benchmarks.datasets import Dataset
 from benchmarks.harness import ALCHEMY, DJANGO, FLOOR, OURS, SQLMODEL, Call, Case, Contender
-from stemmadb.reviews import reviews
+from stemmadb.entity import uuid7
+from stemmadb.reviews import reactions, reviews
 from stemmadb.reviews.reviews import FeedItem
 
 JOB = "feed"
@@ -106,14 +110,17 @@ def cases(dataset: Dataset) -> list[Case]:
     for statement in _MAKE.split(";\n"):
         dataset.clerk.execute(statement.replace(":rows", str(dataset.rows)).encode())
     dataset.vacuum(
-        *(f"plain.{table}" for table in _TABLES), "stemma.users", *(f"stemma.{table}" for table in _TABLES if table != "readers")
+        *(f"plain.{table}" for table in _TABLES),
+        *("stemma.users", "stemma.past_places"),
+        *(f"stemma.{table}" for table in _TABLES if table != "readers"),
     )
     deep = min(DEEP, dataset.rows // LIMIT) - 1
-    first = _case(dataset, "the first page of 20", _Page("latest", None, {}, 0))
     return [
-        first,
+        _case(dataset, "the first page of 20", _Page("latest", None, {}, 0)),
         _case(dataset, "page 10,000", _walk(dataset, "latest", deep * LIMIT)),
-        _case(dataset, "page 10,000 of the most liked", _walk(dataset, "popular", deep * LIMIT), last=True),
+        _case(dataset, "the first page of the most liked", _Page("popular", None, {}, 0)),
+        _case(dataset, "page 10,000 of the most liked", _walk(dataset, "popular", deep * LIMIT)),
+        _liking(dataset),
     ]
 
 
@@ -133,7 +140,7 @@ def _walk(dataset: Dataset, sort: Any, offset: int) -> _Page:
     return _Page(sort, cursor, behind, offset)
 
 
-def _case(dataset: Dataset, title: str, page: _Page, *, last: bool = False) -> Case:
+def _case(dataset: Dataset, title: str, page: _Page) -> Case:
     viewer = _viewer(dataset)
     contenders = [
         Contender(FLOOR, lambda: _psycopg(dataset, page, viewer)),
@@ -144,7 +151,7 @@ def _case(dataset: Dataset, title: str, page: _Page, *, last: bool = False) -> C
         contenders.append(Contender(ALCHEMY, lambda: _alchemy(dataset, page, viewer)))
     if peers.HAS_DJANGO:
         contenders.append(Contender(DJANGO, lambda: _django(dataset, page, viewer)))
-    return Case(JOB, title, dataset.rows, contenders, outcome=list, after=_drop(dataset) if last else None)
+    return Case(JOB, title, dataset.rows, contenders, outcome=list)
 
 
 def _drop(dataset: Dataset) -> Callable[[], None]:
@@ -152,7 +159,7 @@ def _drop(dataset: Dataset) -> Callable[[], None]:
         # Other jobs find the data set as they know it.
         for table in reversed(_TABLES):
             dataset.clerk.execute(f"DROP TABLE plain.{table} CASCADE".encode())
-        dataset.clerk.execute("TRUNCATE stemma.bookmarks, stemma.likes, stemma.reviews, stemma.books")
+        dataset.clerk.execute("TRUNCATE stemma.bookmarks, stemma.likes, stemma.past_places, stemma.reviews, stemma.books")
         dataset.clerk.execute("DELETE FROM stemma.users WHERE email LIKE '%@bench.example'")
 
     return drop
@@ -250,3 +257,84 @@ def _django(dataset: Dataset, page: _Page, viewer: UUID) -> Iterator[Call]:
 
     with models.atomic(using=alias):
         yield call
+
+
+# ------------------------------------------------------------------------------------------------------------------ one like
+
+_LIKE = b"""
+WITH added AS (INSERT INTO plain.likes (id, user_id, review_id) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING review_id)
+UPDATE plain.reviews SET like_count = like_count + 1 FROM added WHERE reviews.id = added.review_id
+"""
+
+
+def _liking(dataset: Dataset) -> Case:
+    readers = dataset.ids("SELECT id FROM plain.readers ORDER BY id OFFSET 1")
+    liked = dataset.ids("SELECT id FROM plain.reviews ORDER BY md5(id::text) LIMIT 20000")
+    ways: dict[str, Any] = {FLOOR: _psycopg_like, OURS: _stemmadb_like, SQLMODEL: _sqlmodel_like}
+    if peers.HAS_ALCHEMY:
+        ways[ALCHEMY] = _alchemy_like
+    if peers.HAS_DJANGO:
+        ways[DJANGO] = _django_like
+
+    def contender(place: int, name: str) -> Contender:
+        @contextlib.contextmanager
+        def way() -> Iterator[Call]:
+            like = ways[name](dataset)
+            # Nobody likes twice, and nobody likes what another contender's reader did.
+            yield lambda number: like(readers[(place + len(ways) * (number // len(liked))) % len(readers)], liked[number % len(liked)])
+
+        return Contender(name, way)
+
+    contenders = [contender(place, name) for place, name in enumerate(ways)]
+    return Case(JOB, "one like, own transaction", dataset.rows, contenders, outcome=bool, after=_drop(dataset))
+
+
+def _psycopg_like(dataset: Dataset) -> Callable[[UUID, UUID], bool]:
+    cursor = dataset.floor.cursor()
+    return lambda user, review: cursor.execute(_LIKE, (uuid7(), user, review)).rowcount == 1
+
+
+def _stemmadb_like(dataset: Dataset) -> Callable[[UUID, UUID], bool]:
+    def like(user: UUID, review: UUID) -> bool:
+        with dataset.db.session() as session:
+            return reactions.like(session, user, review)
+
+    return like
+
+
+def _sqlmodel_like(dataset: Dataset) -> Callable[[UUID, UUID], bool]:
+    def like(user: UUID, review: UUID) -> bool:
+        with sqlmodel.Session(dataset.engine) as session:
+            session.add(peers.PlainLike(id=uuid7(), user_id=user, review_id=review))
+            session.exec(_counted(peers.PlainReview, review))
+            session.commit()
+            return True
+
+    return like
+
+
+def _alchemy_like(dataset: Dataset) -> Callable[[UUID, UUID], bool]:
+    def like(user: UUID, review: UUID) -> bool:
+        with Session(dataset.engine, expire_on_commit=False) as session:
+            peers.AlchemyLikes(session=session).add(peers.AlchemyLike(id=uuid7(), user_id=user, review_id=review))
+            session.execute(_counted(peers.AlchemyReview, review))
+            session.commit()
+            return True
+
+    return like
+
+
+def _counted(reviews: Any, review: UUID) -> Any:
+    return update(reviews).where(reviews.id == review).values(like_count=reviews.like_count + 1)
+
+
+def _django_like(dataset: Dataset) -> Callable[[UUID, UUID], bool]:
+    models, alias = peers.django(dataset)
+
+    def like(user: UUID, review: UUID) -> bool:
+        with models.atomic(using=alias):
+            models.Like.objects.using(alias).create(id=uuid7(), user_id=user, review_id=review)
+            models.Review.objects.using(alias).filter(id=review).update(like_count=models.F("like_count") + 1)
+        return True
+
+    return like

@@ -272,6 +272,7 @@ def _declare() -> SimpleNamespace:
         Like=Like,
         Bookmark=Bookmark,
         Exists=models.Exists,
+        F=models.F,
         OuterRef=models.OuterRef,
         atomic=transaction.atomic,
     )

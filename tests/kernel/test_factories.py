@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, undefer
 
@@ -21,6 +23,7 @@ from stemmadb.entity import Entity
 from stemmadb.errors import (
     ConflictError,
     ReferenceNotFoundError,
+    StemmaError,
     ValidationError,
     WorkspaceNotSetError,
 )
@@ -97,6 +100,26 @@ def test_every_word_of_every_vocabulary_can_be_asked_for(session: Session, entit
             assert getattr(row, column.key) is member
 
 
+def change(session: Session, row: Entity) -> tuple[str, object] | None:
+    """Give the first column that the table lets another value, and return both; a row that only links others has its time. None: none."""
+    table, others = type(row).__table__, factory_of(type(row)).batch(5)
+    told = {element.name for constraint in table.foreign_key_constraints for element in constraint.columns}
+    left_out = told | {column.name for column in table.primary_key} | {"version", "deleted_at"}
+    names = [column.name for column in table.columns if column.name not in left_out and column.name in columns_of(others[0])]
+    found = [(name, columns_of(other)[name]) for name in names for other in others]
+    for name, value in [*found, ("created_at", datetime(2020, 1, 1, tzinfo=UTC))]:
+        if value is None or value == row.__dict__.get(name):
+            continue
+        try:
+            with session.begin_nested():
+                setattr(row, name, value)
+                session.flush()
+        except (StemmaError, DBAPIError):
+            continue
+        return name, value
+    return None
+
+
 @each_entity
 @pytest.mark.requirement("PF-073")
 def test_every_entity_is_created_read_changed_and_deleted(session: Session, entity: type[Entity]) -> None:
@@ -106,6 +129,10 @@ def test_every_entity_is_created_read_changed_and_deleted(session: Session, enti
     assert session.get(entity, key) is row
     if entity.__tablename__ in ("audit_logs", "security_events"):
         return  # only ever added to
+    changed = change(session, row)
+    assert changed is not None
+    where = [part == value for part, value in zip(inspect(entity).primary_key, key, strict=True)]
+    assert session.scalars(select(getattr(entity, changed[0])).where(*where)).one() == changed[1]
     session.delete(row)
     session.flush()
     assert session.get(entity, key) is None

@@ -43,7 +43,9 @@ def test_up_down_up_beside_rows(empty: Place) -> None:
     migrations.downgrade(empty, "reviews@base")
     assert empty.ask(_ENUMS) == []
     assert set(_OURS).isdisjoint(empty.tables())
-    assert empty.ask("SELECT count(*) FROM pg_proc WHERE proname ~ '^stemma_(count_reactions|keep_place|reviews_publish)$'") == [0]
+    assert empty.ask(
+        "SELECT count(*) FROM pg_proc WHERE proname ~ '^stemma_(count_reactions|keep_place|remove_in_turn|reviews_publish)$'"
+    ) == [0]
     assert _rest(empty) == before
     assert empty.ask("SELECT count(*) FROM stemma.users") == [2]
     migrations.upgrade(empty, ["reviews"])

@@ -68,11 +68,12 @@ def values_in(cursor: str) -> list[Any]:
 class Writer:
     """Somebody with a transaction that may stay open, and with reviews that nobody else touches, so that nobody waits."""
 
-    def __init__(self, connection: Connection, own: list[UUID]) -> None:
-        self.connection, self.own = connection, own
+    def __init__(self, connection: Connection, own: list[UUID], *, removes: bool) -> None:
+        self.connection, self.own, self.removes = connection, own, removes
 
     def act(self, move: str, number: int, *, undone: bool) -> None:
-        """Move one of the reviews; what is undone never was."""
+        """Move one of the reviews; what is undone never was. Only one of two removes: removals wait for each other."""
+        move = "hide" if move == "remove" and not self.removes else move
         nested = self.connection.begin_nested()
         self.connection.execute(text(_MOVES[move]), {"id": self.own[number % len(self.own)]})
         nested.rollback() if undone else nested.commit()
@@ -106,7 +107,7 @@ def test_a_walk_tells_of_one_moment(committed_db: Database, owner: Engine, data:
         ids = shown(session)
     step = st.tuples(st.sampled_from([0, 1]), st.sampled_from(sorted(_MOVES)), st.integers(0, 5), st.booleans(), st.booleans())
     with owner.connect() as one, owner.connect() as other:
-        writers = [Writer(one, ids[0::2]), Writer(other, ids[1::2])]
+        writers = [Writer(one, ids[0::2], removes=True), Writer(other, ids[1::2], removes=False)]
 
         def write() -> None:
             for who, move, number, undone, ends in data.draw(st.lists(step, max_size=6)):

@@ -361,12 +361,12 @@ def test_counts_stay_right_while_users_and_reviews_go(committed_db: Database) ->
 
     def work(number: int) -> Counter[str]:
         chance, met = random.Random(number), Counter[str]()
-        if number == 0:
-            # One at a time: two removals may meet in the wrong order, and PostgreSQL then ends one of them.
-            for gone in (*fans[:8], authors[0].id):
-                committed_db.run(users.purge, gone)
+        if number < 2:
+            for gone in (*fans[number:8:2], authors[number].id):
+                with committed_db.session() as session:
+                    users.purge(session, gone)
             with committed_db.session() as session:
-                session.execute(text("DELETE FROM stemma.reviews WHERE id = :id"), {"id": made[1]})
+                session.execute(text("DELETE FROM stemma.reviews WHERE id = :id"), {"id": made[2 + number]})
             return met
         for _ in range(60):
             call = chance.choice([call for calls in KINDS.values() for call in calls[:3]])
@@ -382,8 +382,29 @@ def test_counts_stay_right_while_users_and_reviews_go(committed_db: Database) ->
     assert [each for each in results if isinstance(each, BaseException)] == []
     with committed_db.session() as session:
         assert drift(session) == 0
-        assert session.query(Review).count() == 8
+        assert session.query(Review).count() == 4
         assert session.query(Like).count() > 0
+
+
+@pytest.mark.race
+@pytest.mark.requirement("RF-021", "RF-025")
+def test_users_who_like_each_other_leave_at_once(committed_db: Database) -> None:
+    """Of eight users, each of whom reacted to all reviews of all, eight are purged at once; nobody waits in a circle, or tries again."""
+    with committed_db.session() as session:
+        people, of = [reader(session) for _ in range(9)], book(session)
+        made = [review(session, each, of).id for each in people for _ in range(2)]
+        for each in people:
+            for number, id in enumerate(made):
+                (reactions.like, reactions.bookmark)[number % 2](session, each.id, id)
+
+    def leave(number: int) -> None:
+        with committed_db.session() as session:
+            users.purge(session, people[number].id)
+
+    assert run_together(8, leave) == [None] * 8
+    with committed_db.session() as session:
+        assert drift(session) == 0
+        assert session.query(Review).count() == 2
 
 
 @pytest.mark.race

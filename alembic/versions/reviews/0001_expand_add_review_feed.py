@@ -158,6 +158,15 @@ _FUNCTIONS = (
       RETURN NULL;
     END $$
     """,
+    # Two removals at once, of users who reacted to each other's reviews, would each hold what the other waits for. PostgreSQL removes the
+    # reviews of a user before anything else of theirs in this pack: here the second waits for the first, and holds nothing that it needs.
+    """
+    CREATE FUNCTION stemma.stemma_remove_in_turn() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      PERFORM pg_advisory_xact_lock(hashtextextended('stemma.reviews removal', 0));
+      RETURN NULL;
+    END $$
+    """,
     # Whoever moves a review has its row locked: the numbers of its moves are in their order.
     """
     CREATE FUNCTION stemma.stemma_keep_place() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -196,6 +205,10 @@ def upgrade() -> None:
         "FOR EACH ROW EXECUTE FUNCTION stemma.stemma_reviews_publish()"
     )
     op.execute(
+        "CREATE TRIGGER reviews_remove_in_turn BEFORE DELETE ON stemma.reviews "
+        "FOR EACH STATEMENT EXECUTE FUNCTION stemma.stemma_remove_in_turn()"
+    )
+    op.execute(
         "CREATE TRIGGER reviews_keep_place_ins AFTER INSERT ON stemma.reviews REFERENCING NEW TABLE AS added "
         "FOR EACH STATEMENT EXECUTE FUNCTION stemma.stemma_keep_place()"
     )
@@ -214,5 +227,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     # No CASCADE: an object of somebody else that depends on these stops the downgrade instead of disappearing.
     op.execute("DROP TABLE " + ", ".join(f"stemma.{table}" for table in _TABLES))
-    op.execute("DROP FUNCTION stemma.stemma_count_reactions(), stemma.stemma_keep_place(), stemma.stemma_reviews_publish()")
+    functions = ("count_reactions", "keep_place", "remove_in_turn", "reviews_publish")
+    op.execute("DROP FUNCTION " + ", ".join(f"stemma.stemma_{name}()" for name in functions))
     op.execute("DROP TYPE " + ", ".join(f"stemma.{name}" for name in _TYPES))

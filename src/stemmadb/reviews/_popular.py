@@ -6,6 +6,7 @@ then: at its present place, unless transactions that were not seen have moved it
 ``past_places`` has. For a walk a review is never at two places, so it is not met twice, and if it stays it is not missed.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Integer, Text
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
 from stemmadb._cursors import fingerprint_of, read_cursor, write_cursor
 from stemmadb.errors import ExpiredCursorError, InvalidCursorError
 from stemmadb.paging import Page, check_limit
-from stemmadb.query import sql, sql_rows
+from stemmadb.query import EntityStatement, sql, sql_rows
 from stemmadb.reviews.entities import Review
 
 _CLUSTER = "(SELECT system_identifier FROM pg_control_system())"
@@ -27,30 +29,28 @@ _CLUSTER = "(SELECT system_identifier FROM pg_control_system())"
 _TIMELINE = "(SELECT timeline_id FROM pg_control_checkpoint())"
 # A transaction sees its own moves before it commits, and a snapshot does not tell them from those that follow. Their numbers do.
 _OWN = "(CAST(CAST(pg_current_xact_id_if_assigned() AS text) AS bigint))"
-_FIRST: Final = sql(
-    Review,
-    f"""
+_FIRST: Final = f"""
     SELECT {{columns}}, (SELECT CAST(pg_current_snapshot() AS text)) AS snapshot, (SELECT pg_is_in_recovery()) AS is_standby,
            {_CLUSTER} AS cluster_id, {_TIMELINE} AS timeline, (SELECT {_OWN}) AS own,
            (SELECT max(number) FROM stemma.past_places WHERE transaction_id = {_OWN}) AS last_own
       FROM stemma.reviews
      WHERE reviews.status = 'PUBLISHED'
      ORDER BY reviews.like_count DESC, reviews.id DESC
-     LIMIT :fetch
-    """,  # noqa: S608  (constants only)
-    beside={
-        "snapshot": Text(),
-        "is_standby": Boolean(),
-        "cluster_id": BigInteger(),
-        "timeline": Integer(),
-        "own": BigInteger(),
-        "last_own": BigInteger(),
-    },
-)
+     LIMIT {{fetch}}
+"""  # noqa: S608  (constants only)
+_TOLD_FIRST: Final[dict[str, TypeEngine[Any]]] = {
+    "snapshot": Text(),
+    "is_standby": Boolean(),
+    "cluster_id": BigInteger(),
+    "timeline": Integer(),
+    "own": BigInteger(),
+    "last_own": BigInteger(),
+}
 
-# Whether the first page did not see a move.
+# Whether the first page did not see a move. A range with two ends is short, PostgreSQL thinks; of one with one end it takes a third of the
+# table for granted as long as it does not know the number, and then plans each page anew.
 _UNSEEN = """
-    {0}.cluster_id = CAST(:cluster_id AS bigint) AND {0}.transaction_id >= CAST(:xmin AS bigint)
+    {0}.cluster_id = CAST(:cluster_id AS bigint) AND {0}.transaction_id BETWEEN CAST(:xmin AS bigint) AND 9223372036854775807
     AND CASE WHEN {0}.transaction_id = CAST(:own AS bigint) THEN {0}.number > CAST(:last_own AS bigint)
              ELSE {0}.transaction_id >= CAST(:xmax AS bigint) OR {0}.transaction_id = ANY (CAST(:running AS bigint[])) END
 """
@@ -70,21 +70,20 @@ _IS_GOOD = f"""
                      WHERE removed.review_id IS NULL AND removed.cluster_id = CAST(:cluster_id AS bigint)
                        AND removed.transaction_id >= CAST(:xmin AS bigint))
 """  # noqa: S608  (constants only)
-# Scalar subqueries, and neither EXISTS nor joins: of those PostgreSQL may make a hash of a whole table, for a page of twenty.
-_NEXT: Final = sql(
-    Review,
-    f"""
+# Scalar subqueries, and neither EXISTS nor joins: of those PostgreSQL may make a hash of a whole table, for a page of twenty. Not IS NULL,
+# which it takes for rare: it then reckons with thousands of rows for a page, and thinks no plan good enough to be kept.
+_NEXT: Final = f"""
     WITH kept AS MATERIALIZED (
         SELECT {{columns}}, reviews.like_count AS place
           FROM stemma.reviews
          WHERE reviews.status = 'PUBLISHED'
            AND (reviews.like_count, reviews.id) < (CAST(:like_count AS integer), CAST(:id AS uuid))
-           AND (SELECT 1 FROM stemma.past_places AS later
-                 WHERE later.review_id = reviews.id AND {_UNSEEN.format("later")} LIMIT 1) IS NULL
+           AND coalesce((SELECT false FROM stemma.past_places AS later
+                          WHERE later.review_id = reviews.id AND {_UNSEEN.format("later")} LIMIT 1), true)
          ORDER BY reviews.like_count DESC, reviews.id DESC
-         LIMIT :fetch
+         LIMIT {{fetch}}
     ), bottom AS MATERIALIZED (
-        SELECT kept.place, kept.id FROM kept ORDER BY kept.place DESC, kept.id DESC OFFSET CAST(:fetch AS bigint) - 1
+        SELECT kept.place, kept.id FROM kept ORDER BY kept.place DESC, kept.id DESC OFFSET {{fetch}} - 1
     ), moved AS MATERIALIZED (
         SELECT was.review_id, was.like_count AS place
           FROM stemma.past_places AS was
@@ -96,17 +95,16 @@ _NEXT: Final = sql(
            AND {_FIRST_UNSEEN}
            AND (SELECT reviews.status FROM stemma.reviews WHERE reviews.id = was.review_id) = 'PUBLISHED'
          ORDER BY was.like_count DESC, was.review_id DESC
-         LIMIT :fetch
+         LIMIT {{fetch}}
     )
     SELECT {{columns}}, reviews.place, (SELECT {_IS_GOOD}) AS is_good
       FROM (SELECT {{columns}}, reviews.place FROM kept AS reviews
              UNION ALL
             SELECT {{columns}}, moved.place FROM moved JOIN stemma.reviews ON reviews.id = moved.review_id) AS reviews
      ORDER BY reviews.place DESC, reviews.id DESC
-     LIMIT :fetch
-    """,  # noqa: S608  (constants only)
-    beside={"place": Integer(), "is_good": Boolean()},
-)
+     LIMIT {{fetch}}
+"""  # noqa: S608  (constants only)
+_TOLD_NEXT: Final[dict[str, TypeEngine[Any]]] = {"place": Integer(), "is_good": Boolean()}
 _GOOD: Final = sql_rows(f"SELECT {_IS_GOOD}")
 _FINGERPRINT: Final = fingerprint_of(b"stemmadb.reviews.reviews.feed popular", ())
 _SNAPSHOT: Final = re.compile(r"[0-9]{1,19}(?:,[0-9]{1,19})+", re.ASCII)
@@ -181,6 +179,13 @@ class _Walk:
         }
 
 
+# With the number in its text a statement gets a plan for any parameters, which is kept; without it PostgreSQL plans each page anew.
+@functools.cache
+def _statement(text: str, fetch: int) -> EntityStatement[Review]:
+    """Return the statement for a page of so many rows."""
+    return sql(Review, text.replace("{fetch}", str(fetch)), beside=_TOLD_FIRST if text is _FIRST else _TOLD_NEXT)
+
+
 def popular(session: Session, cursor: str | None, limit: int) -> Page[Review]:
     """
     Return a page of the reviews that were published when the walk began and still are, the most liked of then first. One statement.
@@ -194,7 +199,7 @@ def popular(session: Session, cursor: str | None, limit: int) -> Page[Review]:
     """
     check_limit(limit)
     if cursor is None:
-        found = _FIRST.pairs(session, fetch=limit + 1)
+        found = _statement(_FIRST, limit + 1).pairs(session)
         if not found:
             return Page([])
         walk = _Walk.of(found[0][1])
@@ -207,7 +212,7 @@ def popular(session: Session, cursor: str | None, limit: int) -> Page[Review]:
 
 def _later(session: Session, walk: _Walk, place: tuple[int, UUID], limit: int) -> Page[Review]:
     parameters = walk.parameters()
-    found = _NEXT.pairs(session, like_count=place[0], id=place[1], fetch=limit + 1, **parameters)
+    found = _statement(_NEXT, limit + 1).pairs(session, like_count=place[0], id=place[1], **parameters)
     if not (found[0][1][1] if found else _GOOD.scalar(session, **parameters)):
         raise ExpiredCursorError
     return _page([(review, beside[0]) for review, beside in found], walk, limit)

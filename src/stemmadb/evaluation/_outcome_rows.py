@@ -17,7 +17,7 @@ from stemmadb.documents import dump_json
 from stemmadb.entity import parse_reference, uuid7
 from stemmadb.errors import ValidationError
 from stemmadb.evaluation._score_rows import judgement_json
-from stemmadb.evaluation._transcript_rows import array_of, as_json, joined
+from stemmadb.evaluation._transcript_rows import array_of, as_json, give_way, joined
 from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotOutcome, TranscriptCreate
 
 CLAIM_RECORD: Final = """
@@ -70,7 +70,8 @@ def _made(outcomes: Sequence[SlotOutcome]) -> Iterator[Chunk]:
     rows: list[str] = []
     contents: list[str] = []
     size = 0
-    for outcome in outcomes:
+    for number, outcome in enumerate(outcomes):
+        give_way(number)
         claim, row, content = _row(outcome)
         length = len(claim) + len(row) + len(content)
         if claims and (len(claims) == _CHUNK or size + length > _CHUNK_CHARACTERS):

@@ -18,7 +18,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, ValidationError
-from stemmadb.evaluation._transcript_rows import array_of, as_json, joined, log, scenario_of
+from stemmadb.evaluation._transcript_rows import array_of, as_json, give_way, joined, log, scenario_of
 from stemmadb.evaluation._transcript_writes import ADD, ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE
 from stemmadb.evaluation.data import AddReport, TranscriptCreate
 from stemmadb.evaluation.entities import Transcript
@@ -194,7 +194,8 @@ def _made(group: list[TranscriptCreate], repeats: bool) -> list[_Chunk]:
     chunk: list[_Given] = []
     keys: set[_Key] = set()
     length = 0
-    for data in group:
+    for number, data in enumerate(group):
+        give_way(number)
         given = _given(data)
         size = len(given.row) + len(given.content)
         if chunk and (length + size > _CHUNK_LENGTH or (not repeats and given.key in keys)):

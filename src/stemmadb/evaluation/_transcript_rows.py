@@ -7,6 +7,7 @@ would parse them twice, as long as it takes to compress them.
 """
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
@@ -24,21 +25,11 @@ log = logging.getLogger("stemmadb.evaluation.transcripts")
 
 PREVIEW_LENGTH: Final = 500
 
-_PLAIN: Final = (
-    "model",
-    "model_version",
-    "sample_index",
-    "input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "duration_ms",
-    "ttft_ms",
-    "cost_currency",
-    "stop_reason",
-    "error_message",
-)
+# What a row has in another shape than the data object, or not at all.
+_APART: Final = {"content", "metrics", "preview", "scenario_id"}
+
+_ROWS_IN_A_ROW: Final = 8
+_PAUSE_S: Final = 2e-5
 
 _TYPES: Final = {
     "id": "uuid",
@@ -125,18 +116,24 @@ def as_json(transcript_id: UUID, data: TranscriptCreate, **place: object) -> str
     Raises:
         DocumentError: the metrics cannot be stored.
     """
-    values = {name: getattr(data, name) for name in _PLAIN}
-    values |= {
-        "id": transcript_id,
-        "preview": preview_of(data.content) if data.preview is None else data.preview,
-        "turn_count": len(data.content.turns),
-        # As text: a JSON number would pass through a float in other readers of the statement's log, and 19 digits do not fit one.
-        "cost": None if data.cost is None else str(data.cost),
-        **place,
-    }
-    # What is unknown is left out, and json_to_recordset makes it NULL.
-    known = pydantic_core.to_json({name: value for name, value in values.items() if value is not None}).decode()
-    return f'{known[:-1]},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
+    # What is unknown is left out, and json_to_recordset makes it NULL. A Decimal goes as text, exactly.
+    known = data.__pydantic_serializer__.to_json(data, exclude=_APART, exclude_none=True).decode()
+    preview = preview_of(data.content) if data.preview is None else data.preview
+    values = {"id": transcript_id, "turn_count": len(data.content.turns), "preview": preview, **place}
+    rest = pydantic_core.to_json(values, exclude_none=True).decode()
+    # Of two values of one name the latter counts.
+    return f'{known[:-1]},{rest[1:-1]},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
+
+
+def give_way(number: int) -> None:
+    """
+    Let other threads go on, every few rows.
+
+    A thread that makes rows keeps the interpreter for 5 ms at a time, and whoever sends a chunk meanwhile asks for it with every 200 kB:
+    the server would wait for its rows as long as it takes to make others.
+    """
+    if number % _ROWS_IN_A_ROW == 0:
+        time.sleep(_PAUSE_S)
 
 
 def array_of(rows: Iterable[str]) -> str:

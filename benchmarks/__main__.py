@@ -16,11 +16,11 @@ from benchmarks.report import as_json, environment, heading, tables
 
 JOBS = (
     *("read", "insert", "update", "ancestry", "page", "feed", "outcomes", "documents", "tenancy", "credentials", "pool", "volume"),
-    *("lineage", "comparisons", "imports"),
+    *("lineage", "comparisons", "imports", "frames"),
 )
 
 # For these the size of the tables is no matter.
-_SIZELESS = ("documents", "credentials", "pool", "volume", "comparisons", "imports")
+_SIZELESS = ("documents", "credentials", "pool", "volume", "comparisons", "imports", "frames")
 
 
 class _Slow(logging.Handler):

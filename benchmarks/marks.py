@@ -12,6 +12,10 @@ _COPY_SHARE = 2.0
 """Recording outcomes is at least half as fast as COPY."""
 _VOLUME = {"adding": 1.1, "recording": 1.3}
 """Many transcripts, in times of a COPY into the same table."""
+_FRAMES = 1.1
+"""Plain columns, in times of ADBC by hand."""
+_FRAMES_COPY = 2.0
+"""Any transcripts, in times of a COPY whose bytes are thrown away."""
 _ANCESTORS = 2.5
 """Ten levels of ancestors in an open session, in times of raw psycopg."""
 _WORKSPACE = 1.15
@@ -71,6 +75,7 @@ def marks_of(measurements: Sequence[Measurement]) -> list[Mark]:
         *_ahead(measurements),
         *_floors(measurements),
         *_security(measurements),
+        *_frames(measurements),
         *_documents(measurements),
         *_growth(measurements),
         *_depth(measurements),
@@ -104,6 +109,17 @@ def _floors(measurements: Iterable[Measurement]) -> Iterator[Mark]:
             yield Mark(f"volume: {one.case}, times a COPY into the same table", one.ratio, _VOLUME[one.case.split()[0]])
         if one.contender == OURS and one.job == "outcomes":
             yield Mark(f"outcomes: {one.case}, {one.rows:,} rows there, times a bare COPY", one.ratio, _COPY_SHARE)
+
+
+def _frames(measurements: Sequence[Measurement]) -> Iterator[Mark]:
+    """Nothing is lost against the driver, and at most half of the speed of COPY."""
+    found = {(one.case, one.contender): one for one in measurements if one.job == "frames"}
+    for (case, contender), one in found.items():
+        if contender == OURS:
+            if case.endswith("plain columns"):
+                yield Mark(f"frames: {case}, times ADBC", one.ratio, _FRAMES)
+            copied = next(other for (same, name), other in found.items() if same == case and name.startswith("COPY, "))
+            yield Mark(f"frames: {case}, times COPY", paired(one.rounds_us, copied.rounds_us), _FRAMES_COPY)
 
 
 def _documents(measurements: Sequence[Measurement]) -> Iterator[Mark]:

@@ -48,6 +48,7 @@ SELECT pg_catalog.current_setting('role'), pg_catalog.current_schemas(false), pg
 _PATIENCE_S: Final = 5.0
 """How long an interrupted reader is waited for."""
 _PAUSE_S: Final = 0.05
+_BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Reader:
         return pyarrow.schema([column.field for column in self._columns])
 
     def next_batch(self) -> "pyarrow.RecordBatch | None":
-        """Return the next rows, about 16 MB of them; None when there are no more."""
+        """Return the next rows, about 8 MB of them; None when there are no more."""
         return self._call(self._next)
 
     def whole(self, finish: "Callable[[pyarrow.Table], T]") -> T:
@@ -180,6 +181,7 @@ class Reader:
             begin.set_sql_query(source.opening)
             begin.execute_update()
         self._statement = asked = AdbcStatement(self._connection)
+        asked.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         asked.set_sql_query(statement)
         self._columns = columns_of(pyarrow.schema(cast("Any", asked.execute_schema())))
         asked.set_sql_query(wrapped(statement, self._columns))

@@ -176,7 +176,7 @@ class FrameReading:
         Give what ``frame`` would return in Arrow's batches, for more rows than memory holds.
 
         The reader knows its schema, is iterated once, and can be given to whatever takes Arrow streams: Parquet, DuckDB, polars. A batch
-        has about 16 MB. Leaving the block ends the statement; ``query_timeout_ms`` counts until the last row was taken.
+        has about 8 MB. Leaving the block ends the statement; ``query_timeout_ms`` counts until the last row was taken.
 
         Args:
             statement: as for ``frame``.

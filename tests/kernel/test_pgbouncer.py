@@ -310,6 +310,22 @@ def test_units_of_work_and_savepoints_work(pooled: Database, lab: UUID) -> None:
 
 
 @pytest.mark.requirement("TN-009")
+def test_frames_keep_apart(pooled: Database, lab: UUID) -> None:
+    """Frames begin their transaction with their workspace, and leave nothing behind on the connection that the next one gets."""
+    pytest.importorskip("adbc_driver_postgresql")
+    other = make_workspace(pooled)
+    for workspace_id in (lab, other, lab):
+        for _ in range(3):
+            found = pooled.frame(
+                "SELECT current_setting('stemma.workspace_id') AS id, count(*) AS n FROM workspace_members",
+                workspace=workspace_id,
+                backend="arrow",
+            )
+            assert found.column("id").to_pylist() == [str(workspace_id)]
+    with pooled.session() as session:
+        assert session.execute(text("SELECT current_setting('stemma.workspace_id', true)")).scalar_one() in (None, "")
+
+
 def test_migrations_go_past_the_pooler(pooler: URL, committed_db: Database, caplog: pytest.LogCaptureFixture) -> None:
     """Over DIRECT_URL; without one they go through the pooler's address, and say that this is not what they need."""
     url = pooler.set(database=committed_db.url.database)

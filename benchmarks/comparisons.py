@@ -72,7 +72,9 @@ def cases(dataset: Dataset) -> list[Case]:
 
 def _case(dataset: Dataset, title: str, contenders: list[Contender], ids: Sequence[UUID], most_rounds: int | None = None) -> Case:
     floor = Contender(CLIENT, lambda: _in_the_client(dataset, ids))
-    return Case(JOB, title, dataset.rows, [floor, *contenders], outcome=_rounded, most_calls=10, most_rounds=most_rounds)
+    return Case(
+        JOB, title, dataset.rows, [floor, *contenders], outcome=_rounded, most_calls=1 if most_rounds else 10, most_rounds=most_rounds
+    )
 
 
 def _make_runs(dataset: Dataset, count: int, samples: int) -> list[UUID]:

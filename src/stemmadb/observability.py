@@ -110,7 +110,7 @@ def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
 def log_of(connection: Connection) -> tuple[bool, "StatementLog | None"]:
     """Return whether nobody but ``watch`` listens to the statements of a connection, and the log that they are for."""
     events = connection.dispatch
-    if any(events.before_execute) or any(events.after_execute):
+    if events.before_execute or events.after_execute:
         return False, None
     logs = [getattr(listener, _LOG, None) for listener in (*events.before_cursor_execute, *events.after_cursor_execute)]
     return None not in logs, logs[0] if logs else None

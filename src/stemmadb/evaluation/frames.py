@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["definitions_df", "runs_df", "transcripts_df", "scores_df", "Backend", "Frame", "OnInvalid"]
 
-log = logging.getLogger("stemmadb.evaluation.frames")
-
+log: Final = logging.getLogger("stemmadb.evaluation.frames")
 
 _CONTENT_HASH: Final = func.encode(Definition.content_hash, "hex").label("content_hash")
 _DEFINITIONS: Final[AnySelect] = select(

@@ -41,6 +41,7 @@ _STEADY = (
     ("feed", "the first page of 20"),
     ("feed", "page 10,000"),
 )
+_FIRST_PAGES = {"page 10,000": "the first page of 20", "page 10,000 of the most liked": "the first page of the most liked"}
 # What users were promised in milliseconds, 95 of 100 times: (job, the start of the case, the sizes that count, the limit).
 _WITHIN_MS = (
     ("read", "by key, open session", None, 10.0),
@@ -161,10 +162,10 @@ def _growth(measurements: Iterable[Measurement]) -> Iterator[Mark]:
 
 def _depth(measurements: Iterable[Measurement]) -> Iterator[Mark]:
     ours = [one for one in measurements if one.contender == OURS and one.job == "feed"]
-    first = {one.rows: one for one in ours if one.case.startswith("the first page")}
+    found = {(one.case, one.rows): one for one in ours}
     for one in ours:
-        if one is not first[one.rows]:
-            shallow = first[one.rows]
+        shallow = found.get((_FIRST_PAGES.get(one.case, ""), one.rows))
+        if shallow is not None:
             # Measured one after the other, so it is the medians that are compared.
             ratio = statistics.median(one.rounds_us) / statistics.median(shallow.rounds_us)
             yield Mark(f"feed: {one.case}, {one.rows:,} rows, times the first page", ratio, _DEPTH)

@@ -34,7 +34,7 @@ def test_eight_processes_at_once_migrate_once(empty: Place, migrator: Migrator) 
 
 def _kill_points() -> list[Any]:
     few = (0, 3, 12, 40, 85, 110, 150)
-    return [pytest.param(few, id="some"), pytest.param(tuple(range(0, 200, 4)), id="many", marks=pytest.mark.slow)]
+    return [pytest.param(few, id="some"), pytest.param(tuple(range(0, 200, 8)), id="many", marks=pytest.mark.slow)]
 
 
 @pytest.mark.fault

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from stemmadb import connect
 from stemmadb._direct import DirectStatement
+from stemmadb.accounts.vocabularies import UserStatus
 from stemmadb.database import Database
 from stemmadb.errors import ConnectionLostError, NotFoundError, QueryTimeoutError, StemmaError
 from stemmadb.evaluation import definitions
@@ -41,10 +42,11 @@ class Native(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A document among the columns: it comes as text."""
+    """A document and a vocabulary among the columns: they come as text."""
 
     name: str
     content: dict[str, Any]
+    status: UserStatus
 
 
 NATIVE = sql_tuples(
@@ -57,7 +59,14 @@ NATIVE = sql_tuples(
      ORDER BY definitions.name
     """,
 )
-NAMED = sql_tuples(Named, "SELECT name, content FROM stemma.definitions WHERE definitions.workspace_id = :workspace_id")
+NAMED = sql_tuples(
+    Named,
+    """
+    SELECT name, content, CAST('ACTIVE' AS stemma.user_status)
+      FROM stemma.definitions
+     WHERE definitions.workspace_id = :workspace_id
+    """,
+)
 CONTENT = DefinitionContent(preamble="p", template="t")
 
 
@@ -99,13 +108,14 @@ def test_both_ways_lead_to_the_same_tuples(session: Session, sent: list[bool]) -
 
 
 def test_what_is_not_native_comes_as_text(session: Session, sent: list[bool]) -> None:
-    """JSON has a form of its own in the binary format: such rows are read as SQLAlchemy reads them."""
+    """In the binary format a vocabulary would be bytes: such rows are read as SQLAlchemy reads them."""
     definitions.create(session, DefinitionCreate(name="Trolley", content=CONTENT))
     with count_queries():
         heard = NAMED.first(session)
     assert NAMED.first(session) == heard
     assert heard is not None
-    assert heard.content["template"] == "t"
+    assert (heard.content["template"], heard.status) == ("t", UserStatus.ACTIVE)
+    assert sent[-2:] == [False, True]
 
 
 def test_both_ways_lead_to_the_same_entities(session: Session, sent: list[bool]) -> None:

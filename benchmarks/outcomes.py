@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from benchmarks.datasets import Dataset
 from benchmarks.harness import ALCHEMY, OURS, SQLMODEL, Call, Case, Contender
 from benchmarks.peers import HAS_ALCHEMY
+from stemmadb.database import Database
 from stemmadb.documents import dump_json
 from stemmadb.entity import uuid7
 from stemmadb.evaluation import runs
@@ -149,6 +150,18 @@ def dialogues() -> list[TranscriptCreate]:
         )
         for _ in range(50)
     ]
+
+
+def recording(db: Database, claims: Sequence[SlotClaim], dialogues: Sequence[TranscriptCreate]) -> Call:
+    """Return the call that records a dialogue, one after the other, for each claim, and counts what was stored."""
+    outcomes = [SlotOutcome(claim=claim, transcript=dialogues[number % len(dialogues)]) for number, claim in enumerate(claims)]
+
+    def call(number: int) -> int:
+        with db.session() as session:
+            results = runs.record_outcomes(session, outcomes)
+        return sum(result.result == runs.OutcomeKind.STORED for result in results)
+
+    return call
 
 
 def claims_of(run_id: UUID, scenario_ids: Sequence[UUID]) -> list[SlotClaim]:
@@ -277,17 +290,8 @@ def _copy(work: _Work, table: str) -> Iterator[Call]:
 
 @contextlib.contextmanager
 def _stemmadb(work: _Work) -> Iterator[Call]:
-    def call(number: int) -> int:
-        with work.dataset.db.session() as session:
-            results = runs.record_outcomes(session, outcomes)
-        return sum(result.result == runs.OutcomeKind.STORED for result in results)
-
     with work.run(slots="stemma") as run_id:
-        outcomes = [
-            SlotOutcome(claim=claim, transcript=work.dialogues[number % len(work.dialogues)])
-            for number, claim in enumerate(work.claims(run_id))
-        ]
-        yield call
+        yield recording(work.dataset.db, work.claims(run_id), work.dialogues)
 
 
 # ------------------------------------------------------------------------------------------------------------------- peers

@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 
 from benchmarks.datasets import Dataset
 from benchmarks.harness import OURS, Call, Case, Contender
-from benchmarks.outcomes import COLUMNS, MAKE_RUN, MAKE_SLOTS, MODEL, SAMPLES, WORKER, claims_of, dialogues, transcripts_of
+from benchmarks.outcomes import COLUMNS, MAKE_RUN, MAKE_SLOTS, MODEL, SAMPLES, WORKER, claims_of, dialogues, recording, transcripts_of
 from stemmadb.documents import dump_json
 from stemmadb.entity import uuid7
-from stemmadb.evaluation import runs, transcripts
-from stemmadb.evaluation.data import SlotOutcome
+from stemmadb.evaluation import transcripts
 from stemmadb.evaluation.entities import Transcript
 
 JOB = "volume"
@@ -137,17 +136,8 @@ def _adding(work: _Work, on_conflict: Any) -> Iterator[Call]:
 
 @contextlib.contextmanager
 def _recording(work: _Work) -> Iterator[Call]:
-    def call(number: int) -> int:
-        with work.dataset.db.session() as session:
-            results = runs.record_outcomes(session, outcomes)
-        return sum(result.result == runs.OutcomeKind.STORED for result in results)
-
     with work.run(slots=True) as run_id:
-        outcomes = [
-            SlotOutcome(claim=claim, transcript=work.dialogues[number % len(work.dialogues)])
-            for number, claim in enumerate(claims_of(run_id, work.scenario_ids))
-        ]
-        yield call
+        yield recording(work.dataset.db, claims_of(run_id, work.scenario_ids), work.dialogues)
 
 
 @contextlib.contextmanager

@@ -2,29 +2,22 @@
 
 import asyncio
 import contextlib
-import os
 import select
-import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psycopg
 import sqlalchemy
-from greenlet import getcurrent  # type: ignore[import-untyped]
 from sqlalchemy import AsyncAdaptedQueuePool, QueuePool, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import queue
 
 from stemmadb import _deadlines
 from stemmadb import _openings as openings
+from stemmadb._places import application_place
 from stemmadb.errors import PoolTimeoutError
-
-# Whoever holds a connection is looked for behind these.
-_BETWEEN = ("<sqlalchemy", f"{Path(sqlalchemy.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
 
 
 class _Queue(queue.Queue[ConnectionPoolEntry]):
@@ -89,7 +82,7 @@ class Pool(QueuePool):
             raise self._exhausted() from None
         finally:
             self._asking.discard(me)
-        self._holders[entry] = time.monotonic(), _place()
+        self._holders[entry] = time.monotonic(), application_place()
         return entry
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -120,21 +113,6 @@ class AsyncPool(Pool):
     _is_asyncio = True
     _queue_class = _AsyncQueue
     _dialect = AsyncAdaptedQueuePool._dialect
-
-
-def _place() -> str | None:
-    """Return where in the application a connection is taken, as ``file:line in function``."""
-    frame: FrameType | None = sys._getframe(2)
-    below = getcurrent().parent
-    while frame is not None or below is not None:
-        if frame is None and below is not None:
-            # A greenlet of SQLAlchemy's: who awaits it stands in the one below.
-            frame, below = below.gr_frame, below.parent
-            continue
-        if frame is not None and not frame.f_code.co_filename.startswith(_BETWEEN):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = None if frame is None else frame.f_back
-    return None
 
 
 # ------------------------------------------------------------------------------------------------------------- connections

@@ -10,11 +10,15 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
+from stemmadb._places import application_place
+
 __all__ = ["StatementCount", "count_statements"]
 
 logger: Final = logging.getLogger("stemmadb.query")
 
 _LOG: Final = "stemma_log"
+_TOLD: Final = 300
+"""How much of a slow statement a line of the log has."""
 _FRAMING = ("SET LOCAL ", "SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
 
@@ -67,20 +71,31 @@ class StatementLog:
         if self.log_queries:
             logger.debug("%.2f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
         if self.slow_query_ms and elapsed_ms > self.slow_query_ms:
-            logger.warning("slow query, %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+            self._slow("slow query, %.0f ms", elapsed_ms, statement)
 
     def failed(self, statement: str, started: float) -> None:
         """Log a slow statement that failed: the slowest of all are those that a time limit ends."""
         elapsed_ms = (time.perf_counter() - started) * 1000
         if self.slow_query_ms and elapsed_ms > self.slow_query_ms:
-            logger.warning("slow query, failed after %.0f ms: %s", elapsed_ms, statement, extra={"duration_ms": elapsed_ms})
+            self._slow("slow query, failed after %.0f ms", elapsed_ms, statement)
+
+    @staticmethod
+    def _slow(message: str, elapsed_ms: float, statement: str) -> None:
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        told = " ".join(statement.split())
+        if len(told) > _TOLD:
+            told = f"{told[:_TOLD]}... ({len(told):,} characters)"
+        extra = {"duration_ms": elapsed_ms, "statement": statement}
+        logger.warning(f"{message}, called at %s: %s", elapsed_ms, application_place() or "an unknown place", told, extra=extra)
 
 
 def watch(engine: Engine, *, log_queries: bool, slow_query_ms: int) -> None:
     """
     Log an engine's statements to the logger ``stemmadb.query``: the slow ones as warnings, all of them at DEBUG when asked for.
 
-    Parameters are never logged: they hold what users wrote.
+    A line about a slow one says where the application called it, and has the statement's first 300 characters; the whole text is the
+    record's attribute ``statement``. Parameters are never logged: they hold what users wrote.
     """
     if not log_queries and not slow_query_ms:
         return

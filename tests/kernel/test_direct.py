@@ -1,6 +1,7 @@
 """SQL text that goes past SQLAlchemy's machinery is still seen, logged and refused like any other."""
 
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -213,10 +214,16 @@ def test_slow_statements_are_logged(committed_db: Database, committed_workspace:
             sleep(session, 0.05)
         with pytest.raises(QueryTimeoutError), db.session(committed_workspace) as session:
             sleep(session, 5.0)
-    first, second = [record.getMessage() for record in caplog.records]
-    assert first.startswith("slow query, ")
-    assert second.startswith("slow query, failed after ")
-    assert "pg_sleep(%(seconds)s)" in first
+        with db.session(committed_workspace) as session:
+            session.execute(text(f"SELECT pg_sleep(0.05),{' ' * 400}\n 1 AS {'x' * 60}, {', '.join(map(str, range(200)))}"))
+    first, second, long = caplog.records
+    here = rf"called at {re.escape(__file__)}:\d+ in sleep: SELECT definitions\..*"
+    assert re.fullmatch(rf"slow query, \d+ ms, {here}", first.getMessage())
+    assert re.fullmatch(rf"slow query, failed after \d+ ms, {here}", second.getMessage())
+    assert "pg_sleep(0.05), 1 AS xxx" in long.getMessage()
+    assert long.getMessage().endswith(" characters)")
+    assert len(long.getMessage()) < 600
+    assert long.__dict__["statement"].endswith(", 199")
 
 
 async def test_asynchronous_sessions_go_the_same_way(async_session: Any, sent: list[bool]) -> None:

@@ -107,7 +107,7 @@ def _floors(measurements: Iterable[Measurement]) -> Iterator[Mark]:
         if one.contender == OURS and (one.job, one.case) == ("ancestry", "ancestors, 10 levels, open session"):
             yield Mark(f"ancestry: {one.case}, {one.rows:,} rows, times raw psycopg", one.ratio, _ANCESTORS)
         if one.contender == OURS and one.job == "volume":
-            yield Mark(f"volume: {one.case}, times a COPY into the same table", one.ratio, _VOLUME[one.case.split()[0]])
+            yield Mark(f"volume: {one.case}, times a COPY of the same rows into the same tables", one.ratio, _VOLUME[one.case.split()[0]])
         if one.contender == OURS and one.job == "outcomes":
             yield Mark(f"outcomes: {one.case}, {one.rows:,} rows there, times a bare COPY", one.ratio, _COPY_SHARE)
 

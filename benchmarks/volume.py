@@ -2,17 +2,20 @@
 Storing 20,000 transcripts of 3 kB, and 200,000 with ``--rows 100000``: as they are, and as the outcomes of slots, which are settled.
 
 The floor is a COPY of the same rows into the same table, by its owner, whom row-level security then does not hold: under it there is no
-COPY. The documents of its rows are JSON text already, and it settles no slots. The bulk insert of the ORM goes into that table as well.
+COPY. The documents of its rows are JSON text already. The bulk insert of the ORM goes into that table as well. What recording leaves are
+transcripts and settled slots, a row each: its floor copies both, into tables that have none of the run. A COPY of the transcripts alone
+stands beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import sql
+from psycopg import Cursor, sql
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
@@ -26,6 +29,8 @@ from stemmadb.evaluation.entities import Transcript
 
 JOB = "volume"
 COPY = "COPY, same table"
+COPY_BOTH = "COPY, same tables"
+COPY_ONE = "COPY, transcripts only"
 SKIPPING = "stemmadb, skip"
 ORM = "SQLAlchemy, bulk insert"
 
@@ -35,7 +40,20 @@ SELECT %(definition_id)s, 'Volume ' || n, jsonb_build_object('schema_version', 1
   FROM generate_series(1, %(count)s) AS n
 RETURNING id
 """
-_FORCE = "ALTER TABLE stemma.transcripts {} ROW LEVEL SECURITY"
+_FORCE = "ALTER TABLE stemma.{} {} ROW LEVEL SECURITY"
+_TABLES = ("transcripts", "run_slots")
+_SLOT_COLUMNS = (
+    "workspace_id",
+    "run_id",
+    "scenario_id",
+    "model",
+    "sample_index",
+    "status",
+    "attempt",
+    "transcript_id",
+    "started_at",
+    "finished_at",
+)
 
 
 class _Work:
@@ -71,11 +89,15 @@ class _Work:
     @contextlib.contextmanager
     def unguarded(self) -> Iterator[None]:
         """Let the owner past row-level security."""
-        self.dataset.clerk.execute(_FORCE.format("NO FORCE").encode())
+        self._force("NO FORCE")
         try:
             yield
         finally:
-            self.dataset.clerk.execute(_FORCE.format("FORCE").encode())
+            self._force("FORCE")
+
+    def _force(self, word: str) -> None:
+        for table in _TABLES:
+            self.dataset.clerk.execute(_FORCE.format(table, word).encode())
 
 
 def cases(dataset: Dataset) -> list[Case]:
@@ -87,7 +109,11 @@ def cases(dataset: Dataset) -> list[Case]:
         Contender(SKIPPING, lambda: _adding(work, "skip")),
         Contender(ORM, lambda: _orm(work)),
     ]
-    recording = [Contender(COPY, lambda: _copy(work)), Contender(OURS, lambda: _recording(work))]
+    recording = [
+        Contender(COPY_BOTH, lambda: _copy(work, slots=True)),
+        Contender(COPY_ONE, lambda: _copy(work)),
+        Contender(OURS, lambda: _recording(work)),
+    ]
     return [
         Case(JOB, f"{title} {work.count:,} transcripts", dataset.rows, contenders, outcome=int, most_calls=1, most_rounds=3, is_long=True)
         for title, contenders in (("adding", adding), ("recording", recording))
@@ -95,27 +121,40 @@ def cases(dataset: Dataset) -> list[Case]:
 
 
 @contextlib.contextmanager
-def _copy(work: _Work) -> Iterator[Call]:
+def _copy(work: _Work, *, slots: bool = False) -> Iterator[Call]:
+    """Copy the transcripts, and with *slots* also the slots that they settled, in one transaction."""
     columns = ("workspace_id", *COLUMNS)
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY stemma.transcripts ({}) FROM STDIN").format(names)
-    cursor = work.dataset.floor.cursor()
+    floor = work.dataset.floor
 
     def call(number: int) -> int:
-        with cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
-        return cursor.rowcount
+        with floor.transaction(), floor.cursor() as cursor:
+            _copy_rows(cursor, "transcripts", columns, rows)
+            _copy_rows(cursor, "run_slots", _SLOT_COLUMNS, settled)
+        return len(rows)
 
     with work.run(slots=False) as run_id, work.unguarded():
         texts: dict[int, str] = {}
-        rows = []
+        rows: list[tuple[Any, ...]] = []
+        settled: list[tuple[Any, ...]] = []
+        now = datetime.now(UTC)
         for values in work.rows(run_id):
             for name in ("content", "metrics"):
                 document = values[name]
                 values[name] = texts.setdefault(id(document), dump_json(document))
             rows.append(tuple(values[name] for name in columns))
+            if slots:
+                slot = {**values, "status": "COMPLETED", "attempt": 1, "transcript_id": values["id"], "started_at": now, "finished_at": now}
+                settled.append(tuple(slot[name] for name in _SLOT_COLUMNS))
         yield call
+
+
+def _copy_rows(cursor: Cursor, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    with cursor.copy(sql.SQL("COPY stemma.{} ({}) FROM STDIN").format(sql.Identifier(table), names)) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 @contextlib.contextmanager

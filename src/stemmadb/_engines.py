@@ -203,8 +203,10 @@ class Engines:
         except Exception as error:
             raise _named(translate(error), self.url) from None
         try:
+            fileno = openings.driver_of(connection).fileno()
+            _driver.make_room(fileno)
             if deadline is not None:
-                deadline.watch(openings.driver_of(connection).fileno())
+                deadline.watch(fileno)
             life = self._inspect(connection)
         except BaseException:
             connection.close()

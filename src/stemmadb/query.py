@@ -209,7 +209,8 @@ class TupleStatement(_Statement, Generic[T]):
         super().__init__(statement)
         self._make = row._make
         hints = get_type_hints(row).values()
-        self._direct = DirectStatement(text(statement), is_binary=all(_NATIVE.issuperset(get_args(hint) or (hint,)) for hint in hints))
+        self.text: TextClause = text(statement)
+        self._direct = DirectStatement(self.text, is_binary=all(_NATIVE.issuperset(get_args(hint) or (hint,)) for hint in hints))
 
     def all(self, session: Session, **parameters: object) -> list[T]:
         """Return every row."""

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+import threading
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ from stemmadb.evaluation.data import DefinitionCreate, RunCreate, ScenarioCreate
 from stemmadb.evaluation.documents import DefinitionContent, RunConfig, ScenarioContent, TranscriptContent, TranscriptMetrics, Turn
 from stemmadb.evaluation.entities import Run, RunSlot, Scenario, Score, Transcript
 from stemmadb.evaluation.vocabularies import AnnotatorKind, SlotStatus
-from stemmadb.query import RowStatement
+from stemmadb.query import RowStatement, TupleStatement
 from stemmadb.tenancy import workspace_of
 from stemmadb.testing import assert_max_queries, count_queries, make_workspace, run_together
 
@@ -206,6 +207,58 @@ def test_a_given_preview_is_kept(session: Session) -> None:
     for wrong in ({"preview": "x" * 501}, {"preview": "a\0"}, {"stop_reason": "a\0"}, {"cost": Decimal(1)}, {"input_tokens": -1}):
         with pytest.raises(ValidationError):
             setting.item(1, **wrong)
+
+
+@pytest.mark.property
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    previews=st.lists(st.none() | st.text(st.sampled_from('\x01\x02a,"\\\n{}é')), min_size=1, max_size=8),
+    on_conflict=st.sampled_from(["error", "skip"]),
+)
+def test_previews_of_many_are_kept(session: Session, previews: list[str | None], on_conflict: Any) -> None:
+    """Whatever characters they have, and beside whatever others: previews are stored as they were given; left out, they are the answers."""
+    with session.begin_nested() as savepoint:
+        setting = Setting(session, 1)
+        items = [setting.item(preview=preview, sample_index=n, answer=f"answer {n}") for n, preview in enumerate(previews)]
+        transcripts.add_many(session, setting.run.id, items, on_conflict=on_conflict)
+        stored = [row.preview for row in transcripts.iter_for_run(session, setting.run.id, with_content=False)]
+        assert stored == [f"answer {n}" if preview is None else preview for n, preview in enumerate(previews)]
+        savepoint.rollback()
+
+
+def test_transcripts_without_an_answer_have_no_preview(session: Session) -> None:
+    """Among others that have one, and alone."""
+    setting = Setting(session, 1)
+    silent = {"model": "m", "content": TranscriptContent(turns=(Turn(role="user", content="Well?"),))}
+    items = [TranscriptCreate(**silent), setting.item(sample_index=1), TranscriptCreate(**silent, sample_index=2)]
+    transcripts.add_many(session, setting.run.id, items)
+    transcripts.add_many(session, setting.run.id, [TranscriptCreate(**silent, sample_index=3)])
+    found = {row.sample_index: row.preview for row in transcripts.iter_for_run(session, setting.run.id, with_content=False)}
+    assert found == {0: None, 1: "Yes.", 2: None, 3: None}
+
+
+def test_items_that_fail_leave_no_thread_behind(session: Session) -> None:
+    """A generator that breaks off, an item that cannot be stored and a conflict end the call, its thread and nothing else."""
+    setting = Setting(session, 1)
+
+    def items(count: int, last: TranscriptCreate | None = None) -> Iterator[TranscriptCreate]:
+        for n in range(count):
+            yield setting.item(sample_index=n)
+        if last is None:
+            raise ZeroDivisionError
+        yield last
+
+    broken = TranscriptContent.model_construct(turns=(Turn(role="user", content="x"),), extra_number=1 << 70_000)
+    unstorable = setting.item(sample_index=5000).model_copy(update={"content": broken})
+    for given_, error in (
+        (items(2500), ZeroDivisionError),
+        (items(2500, unstorable), DocumentError),
+        (items(2500, setting.item(sample_index=7)), ConflictError),
+    ):
+        with pytest.raises(error):
+            transcripts.add_many(session, setting.run.id, given_)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("stemmadb-rows")]
+        assert count(session) == 0
 
 
 @pytest.mark.requirement("VR-033")
@@ -432,7 +485,7 @@ def test_supersede_keeps_the_last_of_a_call(session: Session) -> None:
 
 
 @pytest.mark.parametrize("statement", [ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE], ids=["error", "skip", "supersede"])
-def test_a_row_is_looked_up_by_its_whole_key(session: Session, statement: RowStatement) -> None:
+def test_a_row_is_looked_up_by_its_whole_key(session: Session, statement: RowStatement | TupleStatement[Any]) -> None:
     """However large the run is, and although the planner takes it for a small one: no row of it is read but those asked for."""
     setting = Setting(session, 25)
     others = (TranscriptCreate(model="other", content=dialogue("Yes."), sample_index=n) for n in range(1000))

@@ -5,20 +5,22 @@ What was claimed and what became of it goes apart from the transcripts: it is so
 row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Generator, Sequence
 from datetime import timedelta
 from random import uniform
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import pydantic_core
+from sqlalchemy.orm import Session
 
-from stemmadb.documents import dump_json
 from stemmadb.entity import parse_reference, uuid7
 from stemmadb.errors import ValidationError
+from stemmadb.evaluation._making_ahead import give_way, made_ahead
 from stemmadb.evaluation._score_rows import judgement_json
-from stemmadb.evaluation._transcript_rows import array_of, as_json, give_way, joined
-from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotOutcome, TranscriptCreate
+from stemmadb.evaluation._transcript_rows import TranscriptRow, array_of, row_of, sent
+from stemmadb.evaluation.data import ScoreCreate, SlotClaim, SlotKey, SlotOutcome, TranscriptCreate
 
 CLAIM_RECORD: Final = """
     run_id uuid, scenario_id uuid, model text, sample_index integer, attempt integer, worker text, id uuid, scores json,
@@ -36,58 +38,56 @@ _LONGEST_PAUSE_S: Final = 300.0
 class Chunk(NamedTuple):
     """Outcomes as they are sent."""
 
-    claims: str
-    """A JSON array: every outcome."""
-    rows: str
-    """A JSON array: the transcripts, without their dialogues."""
-    contents: str
-    """The dialogue of each of them."""
+    keys: list[SlotKey]
+    ids: list[UUID | None]
+    """For each key the transcript's id; None where the attempt failed."""
+    parameters: dict[str, str]
 
 
-def chunks(outcomes: Sequence[SlotOutcome]) -> Generator[Chunk, None, None]:
+def chunks(session: Session, outcomes: Sequence[SlotOutcome]) -> Generator[list[Chunk], None, None]:
     """
-    Yield the outcomes in chunks of at most 1,000.
+    Yield the outcomes in chunks of at most 1,000, or of fewer long ones.
 
-    A thread makes the next chunk while the caller sends one: making it takes a third of the time that the server takes to store it.
+    A thread makes the next chunk while the caller's statement for the one before is executed.
 
     Raises:
         ValidationError: an outcome is not that of its claim, or two of its scores are the same judgement.
         DocumentError: a document cannot be stored.
     """
-    made = _made(outcomes)
-    if len(outcomes) <= _CHUNK:
-        yield from made
-        return
-    with ThreadPoolExecutor(1, "stemmadb-outcomes") as thread:
-        following = thread.submit(next, made, None)
-        while (chunk := following.result()) is not None:
-            following = thread.submit(next, made, None)
-            yield chunk
+    return made_ahead(session, (functools.partial(_made, outcomes[n : n + _CHUNK]) for n in range(0, len(outcomes), _CHUNK)))
 
 
-def _made(outcomes: Sequence[SlotOutcome]) -> Iterator[Chunk]:
-    claims: list[str] = []
-    rows: list[str] = []
-    contents: list[str] = []
+def _made(outcomes: Sequence[SlotOutcome]) -> list[Chunk]:
+    made: list[Chunk] = []
+    rows: list[_Row] = []
     size = 0
     for number, outcome in enumerate(outcomes):
         give_way(number)
-        claim, row, content = _row(outcome)
-        length = len(claim) + len(row) + len(content)
-        if claims and (len(claims) == _CHUNK or size + length > _CHUNK_CHARACTERS):
-            yield Chunk(array_of(claims), array_of(rows), joined(contents))
-            claims, rows, contents, size = [], [], [], 0
-        claims.append(claim)
-        if outcome.transcript is not None:
-            rows.append(row)
-            contents.append(content)
+        row = _row(outcome)
+        length = len(row.claim) + (row.transcript.size if row.transcript else 0)
+        if rows and size + length > _CHUNK_CHARACTERS:
+            made.append(_chunk(rows))
+            rows, size = [], 0
+        rows.append(row)
         size += length
-    if claims:
-        yield Chunk(array_of(claims), array_of(rows), joined(contents))
+    return [*made, _chunk(rows)]
 
 
-def _row(outcome: SlotOutcome) -> tuple[str, str, str]:
-    """Return the claim, the transcript and its dialogue; the latter two are empty when the attempt failed."""
+class _Row(NamedTuple):
+    key: SlotKey
+    id: UUID | None
+    claim: str
+    """As JSON."""
+    transcript: TranscriptRow | None
+    """None when the attempt failed."""
+
+
+def _chunk(rows: list[_Row]) -> Chunk:
+    parameters = {"claims": array_of(row.claim for row in rows), **sent([row.transcript for row in rows if row.transcript is not None])}
+    return Chunk([row.key for row in rows], [row.id for row in rows], parameters)
+
+
+def _row(outcome: SlotOutcome) -> _Row:
     claim = outcome.claim
     key = claim.key
     place = {"run_id": key.run_id, "scenario_id": key.scenario_id, "sample_index": key.sample_index}
@@ -95,13 +95,13 @@ def _row(outcome: SlotOutcome) -> tuple[str, str, str]:
     if outcome.transcript is None:
         pause = _back_off(claim.attempt) if outcome.retry_in is None else outcome.retry_in
         values |= {"error_code": outcome.error_code, "error_message": outcome.error_message, "retry_s": pause.total_seconds()}
-        return pydantic_core.to_json(values, exclude_none=True).decode(), "", ""
+        return _Row(key, None, pydantic_core.to_json(values, exclude_none=True).decode(), None)
     _check_key(claim, outcome.transcript)
-    values["id"] = uuid7()
+    transcript_id = values["id"] = uuid7()
     told = pydantic_core.to_json(values).decode()
     if outcome.scores:
         told = f'{told[:-1]},"scores":{_scores(outcome.scores)}}}'
-    return told, as_json(values["id"], outcome.transcript, **place), dump_json(outcome.transcript.content)
+    return _Row(key, transcript_id, told, row_of(transcript_id, outcome.transcript, **place))
 
 
 def _check_key(claim: SlotClaim, transcript: TranscriptCreate) -> None:

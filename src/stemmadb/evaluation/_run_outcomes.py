@@ -5,20 +5,20 @@ An outcome is accepted under the lease that claimed its slot, and once: a worker
 """
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from stemmadb._sqlstates import translate
 from stemmadb.errors import ConflictError, LeaseLostError, NotFoundError
 from stemmadb.evaluation._outcome_rows import CLAIM_RECORD, chunks
-from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, PURGED, key_of_row, log
+from stemmadb.evaluation._run_rows import MAX_ATTEMPTS, PURGED, log
 from stemmadb.evaluation._run_status import settle_cancelled
 from stemmadb.evaluation._score_rows import SCORE_RECORD, SCORE_TYPES
 from stemmadb.evaluation._slot_statements import INSERT_KEY, NO_SUCH_SLOT, UPDATE, key_in, live_transcript, locked_slot
@@ -26,7 +26,22 @@ from stemmadb.evaluation._transcript_rows import COLUMNS, ROWS, VALUES
 from stemmadb.evaluation.data import OutcomeKind, OutcomeResult, SlotClaim, SlotKey, SlotOutcome, TranscriptCreate
 from stemmadb.evaluation.entities import RunSlot, Transcript
 from stemmadb.evaluation.vocabularies import SlotStatus
-from stemmadb.query import read, sql, sql_rows, tenant_query
+from stemmadb.query import read, sql, sql_rows, sql_tuples, tenant_query
+
+
+class _Exception(NamedTuple):
+    """An outcome that did not simply complete its slot."""
+
+    run_id: UUID
+    scenario_id: UUID
+    model: str
+    sample_index: int
+    result: str
+    status: str | None
+    is_unknown: bool
+    may_be_last: bool
+    transcript_id: UUID | None
+
 
 # The runs are locked before the slots, each in the order of their keys: the list of the locked runs is complete before the first row is
 # given, and sorting completes the rows before the first slot is locked. Nothing is joined: the rows of one step are looked up in the next
@@ -39,9 +54,9 @@ _GIVEN: Final = f"""
          ORDER BY run.id
            FOR KEY SHARE
     ), given AS MATERIALIZED (
-        SELECT {key_in("given")}, given.attempt, given.worker, given.id, given.scores, given.error_code, given.error_message, given.retry_s
+        SELECT {key_in("given")}, given.attempt, given.worker, given.id, given.scores, given.error_code, given.error_message, given.retry_s,
+               given.run_id = ANY(ARRAY(SELECT run.id FROM run)) AS has_run
           FROM json_to_recordset(CAST(:claims AS json)) AS given ({CLAIM_RECORD})
-         WHERE given.run_id = ANY(ARRAY(SELECT run.id FROM run))
          ORDER BY {key_in("given")}
     )"""  # noqa: S608  (of constants only)
 
@@ -49,13 +64,16 @@ _GIVEN: Final = f"""
 #
 # missed: what was not settled, because the lease is no longer the claim's. A slot that is not running and has kept the claim's attempt and
 # started_at, which is cleared when a slot is given back, was settled by this claim before.
-_RECORD: Final = sql_rows(
+# What is not among the rows was stored, and completed its slot: of a thousand outcomes most are so.
+_RECORD: Final = sql_tuples(
+    _Exception,
     f"""{_GIVEN}, settled AS (
         {INSERT_KEY}, status, attempt, lease_owner, lease_expires_at, error_code, error_message, available_at, queued_at)
         SELECT :workspace_id, {key_in("given")}, 'RUNNING', given.attempt, given.worker, statement_timestamp(), given.error_code,
                CASE WHEN given.error_code IS NULL THEN CAST(given.id AS text) ELSE given.error_message END,
                statement_timestamp() + make_interval(secs => coalesce(given.retry_s, 0)), {NO_SUCH_SLOT}
           FROM given
+         WHERE given.has_run
         {UPDATE}
                (status, transcript_id, error_code, error_message, queued_at, available_at, finished_at, lease_owner, lease_expires_at) = (
                 SELECT it.status,
@@ -86,17 +104,18 @@ _RECORD: Final = sql_rows(
         SELECT {key_in("given")}, slot.status, slot.transcript_id,
                slot.status <> 'RUNNING' AND slot.started_at IS NOT NULL AND slot.attempt = given.attempt AS is_repeated
           FROM given
-         CROSS JOIN LATERAL {locked_slot("given")} AS slot
+          LEFT JOIN LATERAL {locked_slot("given")} AS slot ON given.has_run
          WHERE (({key_in("given")}) IN (SELECT {key_in("settled")} FROM settled)) IS NOT TRUE
     )
-    SELECT {key_in("settled")}, 'STORED' AS result, settled.status, settled.transcript_id, settled.is_unknown,
-           (SELECT run.is_cancelled FROM run WHERE run.id = settled.run_id) AS may_be_last
+    SELECT {key_in("settled")}, 'STORED' AS result, settled.status, settled.is_unknown,
+           settled.run_id IN (SELECT run.id FROM run WHERE run.is_cancelled) AS may_be_last, settled.transcript_id
       FROM settled
+     WHERE settled.status <> 'COMPLETED' OR settled.is_unknown OR settled.run_id IN (SELECT run.id FROM run WHERE run.is_cancelled)
  UNION ALL
-    SELECT {key_in("missed")}, CASE WHEN missed.is_repeated THEN 'DUPLICATE' ELSE 'LEASE_LOST' END, missed.status,
-           CASE WHEN missed.is_repeated THEN missed.transcript_id END, false, false
+    SELECT {key_in("missed")}, CASE WHEN missed.is_repeated THEN 'DUPLICATE' ELSE 'LEASE_LOST' END, missed.status, false, false,
+           CASE WHEN missed.is_repeated THEN missed.transcript_id END
       FROM missed
-    """  # noqa: S608  (of constants only)
+    """,  # noqa: S608  (of constants only)
 )
 
 # For the rare slot in whose key a transcript lies already, put there by other means.
@@ -106,7 +125,7 @@ _TAKE_LIVE: Final = sql_rows(
           FROM given
          CROSS JOIN LATERAL {locked_slot("given")} AS slot
          CROSS JOIN LATERAL {live_transcript("given")} AS live
-         WHERE slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt
+         WHERE given.has_run AND slot.status = 'RUNNING' AND slot.lease_owner = given.worker AND slot.attempt = given.attempt
     )
     {INSERT_KEY}, status, transcript_id, started_at, finished_at)
     SELECT :workspace_id, {key_in("held")}, 'COMPLETED', held.transcript_id, held.started_at,
@@ -145,24 +164,27 @@ def record_outcomes(session: Session, outcomes: Sequence[SlotOutcome]) -> list[O
         ValidationError: an outcome does not fit its claim; its chunk was not sent.
     """
     given = [SlotOutcome.of(outcome) for outcome in outcomes]
-    delivered = [(outcome.claim.key, outcome.claim.attempt, outcome.claim.worker) for outcome in given]
+    results = _send(session, given) if len({outcome.claim.key for outcome in given}) == len(given) else _send_in_turns(session, given)
+    counts = Counter(result.result for result in results)
+    log.debug("%d outcomes stored, %d leases lost", counts[OutcomeKind.STORED], counts[OutcomeKind.LEASE_LOST])
+    return results
+
+
+def _send_in_turns(session: Session, outcomes: list[SlotOutcome]) -> list[OutcomeResult]:
+    """Record outcomes some of which are of the same slots, and return their results in the order given."""
+    delivered = [(outcome.claim.key, outcome.claim.attempt, outcome.claim.worker) for outcome in outcomes]
     # Within one call the first delivery of a claim counts; a renewed claim is the same one.
     first: dict[tuple[SlotKey, int, str], int] = {}
     for n, claim in enumerate(delivered):
         first.setdefault(claim, n)
     results: dict[int, OutcomeResult] = {}
-    for turn in _turns(list(first.values()), given):
-        found = _send(session, [given[n] for n in turn])
-        results |= {n: _result(given[n].claim.key, found.get(given[n].claim.key)) for n in turn}
-    counts = [result.result for result in results.values()]
-    log.debug("%d outcomes stored, %d leases lost", counts.count(OutcomeKind.STORED), counts.count(OutcomeKind.LEASE_LOST))
+    for turn in _turns(list(first.values()), outcomes):
+        results.update(zip(turn, _send(session, [outcomes[n] for n in turn]), strict=True))
     return [results[n] if n in results else _repeated(results[first[claim]]) for n, claim in enumerate(delivered)]
 
 
 def _turns(numbers: list[int], outcomes: Sequence[SlotOutcome]) -> list[list[int]]:
     """Share out outcomes so that no slot is in one turn twice: a statement may update a row only once."""
-    if len({outcomes[n].claim.key for n in numbers}) == len(numbers):
-        return [numbers] if numbers else []
     turns: list[list[int]] = []
     seen: Counter[SlotKey] = Counter()
     for n in numbers:
@@ -174,7 +196,10 @@ def _turns(numbers: list[int], outcomes: Sequence[SlotOutcome]) -> list[list[int
     return turns
 
 
-def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[SlotKey, Row[Any]]:
+def _send(session: Session, outcomes: list[SlotOutcome]) -> list[OutcomeResult]:
+    """Record outcomes of different slots, and return their results in the order given."""
+    if not outcomes:
+        return []
     run_ids = sorted({outcome.claim.key.run_id for outcome in outcomes})
     try:
         with session.begin_nested():
@@ -184,27 +209,32 @@ def _send(session: Session, outcomes: list[SlotOutcome]) -> dict[SlotKey, Row[An
         if not isinstance(conflict, ConflictError) or conflict.entity != "Transcript":
             raise
     with session.begin_nested():
-        for chunk in chunks(outcomes):
-            _TAKE_LIVE.run(session, claims=chunk.claims, run_ids=run_ids)
+        with contextlib.closing(chunks(session, outcomes)) as prepared:
+            for chunk in itertools.chain.from_iterable(prepared):
+                _TAKE_LIVE.run(session, claims=chunk.parameters["claims"], run_ids=run_ids)
         return _record(session, outcomes, run_ids)
 
 
-def _record(session: Session, outcomes: list[SlotOutcome], run_ids: list[UUID]) -> dict[SlotKey, Row[Any]]:
-    found: dict[SlotKey, Row[Any]] = {}
-    with contextlib.closing(chunks(outcomes)) as prepared:
-        for chunk in prepared:
-            found |= {key_of_row(row): row for row in _RECORD.all(session, **chunk._asdict(), run_ids=run_ids)}
-    for key, row in found.items():
-        if row.is_unknown:
-            raise NotFoundError("RunSlot", _key(key))
-    settle_cancelled(session, {row.run_id for row in found.values() if row.may_be_last})
-    return found
+def _record(session: Session, outcomes: list[SlotOutcome], run_ids: list[UUID]) -> list[OutcomeResult]:
+    results: list[OutcomeResult] = []
+    cancelled: set[UUID] = set()
+    with contextlib.closing(chunks(session, outcomes)) as prepared:
+        for chunk in itertools.chain.from_iterable(prepared):
+            found = {SlotKey(*row[:4]): row for row in _RECORD.all(session, **chunk.parameters, run_ids=run_ids)}
+            for row in found.values():
+                if row.is_unknown:
+                    raise NotFoundError("RunSlot", row[:4])
+            cancelled.update(row.run_id for row in found.values() if row.may_be_last)
+            results += [_result(key, id, found.get(key)) for key, id in zip(chunk.keys, chunk.ids, strict=True)]
+    settle_cancelled(session, cancelled)
+    return results
 
 
-def _result(key: SlotKey, row: Row[Any] | None) -> OutcomeResult:
+def _result(key: SlotKey, transcript_id: UUID | None, row: _Exception | None) -> OutcomeResult:
     if row is None:
-        return OutcomeResult(key, OutcomeKind.LEASE_LOST, None, None)
-    return OutcomeResult(key, OutcomeKind(row.result), row.transcript_id, SlotStatus(row.status))
+        return OutcomeResult(key, OutcomeKind.STORED, transcript_id, SlotStatus.COMPLETED)
+    status = None if row.status is None else SlotStatus(row.status)
+    return OutcomeResult(key, OutcomeKind(row.result), row.transcript_id, status)
 
 
 def _repeated(result: OutcomeResult) -> OutcomeResult:

@@ -6,8 +6,9 @@ A run has one live transcript for each scenario, model and sample. The database 
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -15,10 +16,10 @@ import pydantic_core
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
-from stemmadb.documents import dump_json
 from stemmadb.entity import Id, parse_reference, uuid7
 from stemmadb.errors import ConflictError, ValidationError
-from stemmadb.evaluation._transcript_rows import array_of, as_json, give_way, joined, log, scenario_of
+from stemmadb.evaluation._making_ahead import give_way, made_ahead
+from stemmadb.evaluation._transcript_rows import TranscriptRow, log, row_of, scenario_of, sent
 from stemmadb.evaluation._transcript_writes import ADD, ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE
 from stemmadb.evaluation.data import AddReport, TranscriptCreate
 from stemmadb.evaluation.entities import Transcript
@@ -92,8 +93,9 @@ def add_many(
     key = parse_reference(run_id, "run_id")
     ids: list[UUID] = []
     inserted = superseded = 0
-    with session.begin_nested(), contextlib.closing(_chunks(items, repeats=on_conflict == "skip")) as chunks:
-        for chunk in chunks:
+    prepared = made_ahead(session, (functools.partial(_made, group, on_conflict == "skip") for group in _groups(items)))
+    with session.begin_nested(), contextlib.closing(prepared):
+        for chunk in itertools.chain.from_iterable(prepared):
             live, new, old = _store(session, key, chunk, on_conflict)
             ids += live
             inserted += new
@@ -112,8 +114,7 @@ class _Given:
 
     id: UUID
     key: _Key
-    row: str
-    content: str
+    row: TranscriptRow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,8 +129,8 @@ class _Chunk:
 
 def _given(data: TranscriptCreate) -> _Given:
     transcript_id, scenario_id = uuid7(), scenario_of(data)
-    row = as_json(transcript_id, data, scenario_id=scenario_id)
-    return _Given(transcript_id, (scenario_id, data.model, data.sample_index), row, dump_json(data.content))
+    row = row_of(transcript_id, data, scenario_id=scenario_id)
+    return _Given(transcript_id, (scenario_id, data.model, data.sample_index), row)
 
 
 def _chunk(given: list[_Given]) -> _Chunk:
@@ -144,32 +145,12 @@ def _parameters(given: Iterable[_Given]) -> dict[str, Any]:
     rows = sorted(given, key=_place)
     names = ("scenario_id", "model", "sample_index")
     keys = [{"id": each.id, **dict(zip(names, each.key, strict=True))} for each in rows]
-    return {
-        "keys": pydantic_core.to_json(keys).decode(),
-        "rows": array_of(each.row for each in rows),
-        "contents": joined(each.content for each in rows),
-    }
+    return {"keys": pydantic_core.to_json(keys).decode(), **sent([each.row for each in rows])}
 
 
 def _place(given: _Given) -> tuple[bytes, str, int]:
     scenario_id, model, sample_index = given.key
     return b"" if scenario_id is None else scenario_id.bytes, model, sample_index
-
-
-def _chunks(items: Iterable[TranscriptCreate], *, repeats: bool) -> Generator[_Chunk, None, None]:
-    """Yield the items in chunks of at most 1,000, made by a thread while the caller stores the one before."""
-    groups = _groups(items)
-    group, following = next(groups, None), next(groups, None)
-    if following is None:
-        yield from _made(group or [], repeats)
-        return
-    with ThreadPoolExecutor(1, "stemmadb-transcripts") as thread:
-        making = thread.submit(_made, group or [], repeats)
-        while following is not None:
-            next_one = thread.submit(_made, following, repeats)
-            yield from making.result()
-            making, following = next_one, next(groups, None)
-        yield from making.result()
 
 
 def _groups(items: Iterable[TranscriptCreate]) -> Iterator[list[TranscriptCreate]]:
@@ -197,7 +178,7 @@ def _made(group: list[TranscriptCreate], repeats: bool) -> list[_Chunk]:
     for number, data in enumerate(group):
         give_way(number)
         given = _given(data)
-        size = len(given.row) + len(given.content)
+        size = given.row.size
         if chunk and (length + size > _CHUNK_LENGTH or (not repeats and given.key in keys)):
             chunks.append(_chunk(chunk))
             chunk, keys, length = [], set(), 0
@@ -212,21 +193,23 @@ def _store(session: Session, run_id: UUID, chunk: _Chunk, on_conflict: str) -> t
     if on_conflict == "error":
         ADD_ALL.run(session, **chunk.parameters, run_id=run_id)
         return [given.id for given in chunk.given], len(chunk.given), 0
-    statement = SKIP_LIVE if on_conflict == "skip" else SUPERSEDE_LIVE
+    waiting = {given.id: given for given in chunk.first.values()}
     live: dict[UUID, UUID] = {}
-    inserted = superseded = rounds = 0
+    skipped = superseded = 0
     parameters = chunk.parameters
-    while True:
-        for row in statement.all(session, **parameters, run_id=run_id):
-            inserted += row.is_new
-            if row.given_id is None:
-                superseded += 1
-            else:
-                live[row.given_id] = row.id
-        waiting = [given for given in chunk.first.values() if given.id not in live]
+    for _ in range(_ROUNDS):
+        if on_conflict == "skip":
+            found = {row.given_id: row.live_id for row in SKIP_LIVE.all(session, **parameters, run_id=run_id)}
+        else:
+            rows = SUPERSEDE_LIVE.all(session, **parameters, run_id=run_id)
+            found = {row.given_id: None for row in rows if row.given_id is not None}
+            superseded += len(rows) - len(found)
+        live |= {id: id for id in waiting if id not in found}
+        there = {id: other for id, other in found.items() if other is not None}
+        live |= there
+        skipped += len(there)
+        waiting = {id: given for id, given in waiting.items() if id not in live}
         if not waiting:
-            return [live[chunk.first[given.key].id] for given in chunk.given], inserted, superseded
-        rounds += 1
-        if rounds == _ROUNDS:
-            raise ConflictError("Transcript", _KEY)
-        parameters = _parameters(waiting)
+            return [live[chunk.first[given.key].id] for given in chunk.given], len(live) - skipped, superseded
+        parameters = _parameters(waiting.values())
+    raise ConflictError("Transcript", _KEY)

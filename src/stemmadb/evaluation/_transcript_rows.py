@@ -2,14 +2,13 @@
 What the modules about transcripts share: ids as callers give them, rows that are missing, and rows as they are sent.
 
 Rows are sent as a JSON array, one parameter whatever their number. PostgreSQL takes it apart with ``json_to_recordset``, as fast as COPY,
-under row-level security and with ON CONFLICT and RETURNING. The dialogues, which are most of it, go beside the array: in it, PostgreSQL
-would parse them twice, as long as it takes to compress them.
+under row-level security and with ON CONFLICT and RETURNING. What is long goes beside the array, the dialogues and their previews: in it,
+PostgreSQL would parse them once more.
 """
 
 import logging
-import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import pydantic_core
@@ -27,9 +26,6 @@ PREVIEW_LENGTH: Final = 500
 
 # What a row has in another shape than the data object, or not at all.
 _APART: Final = {"content", "metrics", "preview", "scenario_id"}
-
-_ROWS_IN_A_ROW: Final = 8
-_PAUSE_S: Final = 2e-5
 
 _TYPES: Final = {
     "id": "uuid",
@@ -57,20 +53,24 @@ _TYPES: Final = {
 COLUMNS: Final = tuple(_TYPES)
 """The columns of transcripts that a row names."""
 
-# Between the dialogues: a character that JSON text has only escaped.
+# Between the dialogues and the previews: a character that JSON text has only escaped. The other one stands for a preview that is not here.
 _SEPARATOR: Final = "\x01"
+_ABSENT: Final = "\x02"
 
-_RECORD: Final = ", ".join(("run_id uuid", *(f"{name} {kind}" for name, kind in _TYPES.items() if name != "content")))
+_RECORD: Final = {"run_id": "uuid", **{name: kind for name, kind in _TYPES.items() if name != "content"}}
+_COLUMNS: Final = ", ".join((*_RECORD, "dialogue", "start"))
 
-ROWS: Final = f"""ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS ({_RECORD}),
-                          unnest(string_to_array(CAST(:contents AS text), chr(1)))) AS given"""
+ROWS: Final = f"""ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS ({", ".join(map(" ".join, _RECORD.items()))}),
+                          unnest(string_to_array(CAST(:contents AS text), chr(1))),
+                          unnest(string_to_array(CAST(:previews AS text), chr(1), chr(2)))) AS given ({_COLUMNS})"""
 """
-What stands in FROM to read rows of ``as_json`` and the dialogues of ``joined``, in the order given.
+What stands in FROM to read the rows, dialogues and previews of ``sent``, in the order given.
 
 They are read where they are inserted, and nowhere else: a statement that sorts or keeps a thousand dialogues writes them to the disk.
 """
 
-VALUES: Final = ", ".join("CAST(given.unnest AS jsonb)" if name == "content" else f"given.{name}" for name in COLUMNS)
+_VALUES: Final = {"content": "CAST(given.dialogue AS jsonb)", "preview": "coalesce(given.preview, given.start)"}
+VALUES: Final = ", ".join(_VALUES.get(name, f"given.{name}") for name in COLUMNS)
 """The columns as ROWS has them."""
 
 
@@ -104,9 +104,25 @@ def scenario_of(data: TranscriptCreate) -> UUID | None:
     return None if data.scenario_id is None else parse_reference(data.scenario_id, "scenario_id")
 
 
-def as_json(transcript_id: UUID, data: TranscriptCreate, **place: object) -> str:
+class TranscriptRow(NamedTuple):
+    """A transcript as it is sent."""
+
+    row: str
+    """As JSON, without its dialogue."""
+    content: str
+    """Its dialogue as JSON."""
+    preview: str
+    """The preview, unless the row has it."""
+
+    @property
+    def size(self) -> int:
+        """How many characters are sent."""
+        return len(self.row) + len(self.content) + len(self.preview)
+
+
+def row_of(transcript_id: UUID, data: TranscriptCreate, **place: object) -> TranscriptRow:
     """
-    Return one row as JSON text, without its dialogue.
+    Return a transcript as it is sent.
 
     Args:
         transcript_id: the id that it will have.
@@ -114,36 +130,32 @@ def as_json(transcript_id: UUID, data: TranscriptCreate, **place: object) -> str
         place: columns that do not come from ``data``, the scenario among them.
 
     Raises:
-        DocumentError: the metrics cannot be stored.
+        DocumentError: the dialogue or the metrics cannot be stored.
     """
     # What is unknown is left out, and json_to_recordset makes it NULL. A Decimal goes as text, exactly.
     known = data.__pydantic_serializer__.to_json(data, exclude=_APART, exclude_none=True).decode()
+    values = {"id": transcript_id, "turn_count": len(data.content.turns), **place}
     preview = preview_of(data.content) if data.preview is None else data.preview
-    values = {"id": transcript_id, "turn_count": len(data.content.turns), "preview": preview, **place}
+    if preview is not None and (not preview or _SEPARATOR in preview or _ABSENT in preview):
+        values["preview"], preview = preview, None
     rest = pydantic_core.to_json(values, exclude_none=True).decode()
     # Of two values of one name the latter counts.
-    return f'{known[:-1]},{rest[1:-1]},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
+    row = f'{known[:-1]},{rest[1:-1]},"metrics":{dump_json(data.metrics or TranscriptMetrics())}}}'
+    return TranscriptRow(row, dump_json(data.content), _ABSENT if preview is None else preview)
 
 
-def give_way(number: int) -> None:
-    """
-    Let other threads go on, every few rows.
-
-    A thread that makes rows keeps the interpreter for 5 ms at a time, and whoever sends a chunk meanwhile asks for it with every 200 kB:
-    the server would wait for its rows as long as it takes to make others.
-    """
-    if number % _ROWS_IN_A_ROW == 0:
-        time.sleep(_PAUSE_S)
+def sent(rows: Collection[TranscriptRow]) -> dict[str, str]:
+    """Return the parameters of ROWS."""
+    return {
+        "rows": array_of(row.row for row in rows),
+        "contents": _SEPARATOR.join(row.content for row in rows),
+        "previews": _SEPARATOR.join(row.preview for row in rows),
+    }
 
 
 def array_of(rows: Iterable[str]) -> str:
     """Return rows of JSON text as one JSON array."""
     return f"[{','.join(rows)}]"
-
-
-def joined(contents: Iterable[str]) -> str:
-    """Return the JSON texts of dialogues as one parameter."""
-    return _SEPARATOR.join(contents)
 
 
 def preview_of(content: TranscriptContent) -> str | None:

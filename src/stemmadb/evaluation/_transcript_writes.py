@@ -8,12 +8,13 @@ What is looked up for each row is looked up by the whole key, however large the 
 ``_slot_statements``.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 from stemmadb.evaluation._slot_statements import INSERT_KEY, KEY, UPDATE, key_in, live_transcript, live_without_scenario, locked_slot
 from stemmadb.evaluation._transcript_rows import COLUMNS, ROWS, VALUES
 from stemmadb.evaluation.entities import Transcript
-from stemmadb.query import sql, sql_rows
+from stemmadb.query import sql, sql_rows, sql_tuples
 
 # The slots are locked before a transcript is inserted, leased ones included: their workers hold the same lock while they insert theirs.
 _GIVEN: Final = f"""
@@ -87,22 +88,36 @@ def _added(before: str) -> str:
 
 
 _IS_NEW: Final = "(given.id IN (SELECT added.id FROM added))"
-_LIVE_OF_GIVEN: Final = f"""
-    SELECT given.id AS given_id, true AS is_new, given.id FROM given WHERE {_IS_NEW} IS TRUE
- UNION ALL
-    SELECT given.id, false, live.id
+_LIVE_INSTEAD: Final = f"""
+    SELECT given.id AS given_id, live.id AS live_id
       FROM given
-     CROSS JOIN LATERAL {live_transcript("given")} AS live
-     WHERE {_IS_NEW} IS NOT TRUE
+      LEFT JOIN LATERAL {live_transcript("given")} AS live ON true
+     WHERE given.scenario_id IS NOT NULL AND {_IS_NEW} IS NOT TRUE
  UNION ALL
-    SELECT given.id, false, live.id
+    SELECT given.id, live.id
       FROM given
-     CROSS JOIN LATERAL {live_without_scenario("given")} AS live
+      LEFT JOIN LATERAL {live_without_scenario("given")} AS live ON true
      WHERE given.scenario_id IS NULL AND {_IS_NEW} IS NOT TRUE"""  # noqa: S608  (of constants only)
-_NEW_OF_GIVEN: Final = """
-    SELECT added.id AS given_id, true AS is_new, added.id FROM added
+_NOT_ADDED: Final = f"""
+    SELECT given.id AS given_id, NULL AS old_id FROM given WHERE {_IS_NEW} IS NOT TRUE
  UNION ALL
-    SELECT NULL, false, superseded.id FROM superseded"""
+    SELECT NULL, superseded.id FROM superseded"""  # noqa: S608  (of constants only)
+
+
+class Skipped(NamedTuple):
+    """A row that was not inserted."""
+
+    given_id: UUID
+    live_id: UUID | None
+    """The transcript that is live in its key; None when it was committed after the statement began, which therefore does not see it."""
+
+
+class Superseding(NamedTuple):
+    """A row that was not inserted, because another came between; or a transcript that was superseded."""
+
+    given_id: UUID | None
+    old_id: UUID | None
+
 
 ADD: Final = sql(Transcript, f"{_GIVEN}{_FILLED}{_inserted('held')} RETURNING {{columns}}")
 """One row. Yields the transcript."""
@@ -110,22 +125,15 @@ ADD: Final = sql(Transcript, f"{_GIVEN}{_FILLED}{_inserted('held')} RETURNING {{
 ADD_ALL: Final = sql_rows(f"{_GIVEN}{_FILLED}{_inserted('held')}")
 """All or none: a live transcript in the key of a row refuses the statement. Keys may not repeat among the rows."""
 
-SKIP_LIVE: Final = sql_rows(f"{_GIVEN}{_added('held')}{_FILLED_WHERE_ADDED}{_LIVE_OF_GIVEN}")
-"""
-Per row: the id that it was given, whether it was inserted, and the id of the transcript that is live in its key. Keys may not repeat.
-
-A row is missing when somebody else's transcript came between: it was committed after this statement began, which therefore does not see it.
-"""
+SKIP_LIVE: Final = sql_tuples(Skipped, f"{_GIVEN}{_added('held')}{_FILLED_WHERE_ADDED}{_LIVE_INSTEAD}")
+"""The rows whose keys are free; yields the others. Keys may not repeat."""
 
 # Whoever supersedes holds the run, so that two of them do not wait for each other's rows: each has invalidated some before it adds its own.
-SUPERSEDE_LIVE: Final = sql_rows(
-    f"{_GIVEN.replace('FOR KEY SHARE', 'FOR NO KEY UPDATE')}{_SUPERSEDED}{_added('superseded')}{_FILLED_WHERE_ADDED}{_NEW_OF_GIVEN}"
+SUPERSEDE_LIVE: Final = sql_tuples(
+    Superseding,
+    f"{_GIVEN.replace('FOR KEY SHARE', 'FOR NO KEY UPDATE')}{_SUPERSEDED}{_added('superseded')}{_FILLED_WHERE_ADDED}{_NOT_ADDED}",
 )
-"""
-As SKIP_LIVE, with the live transcripts of the keys invalidated first. Keys may not repeat among the rows.
-
-The ids of those that were follow the rows; they have no given_id.
-"""
+"""As SKIP_LIVE, with the live transcripts of the keys invalidated first. Yields these, and the rows that were not inserted."""
 
 REVALIDATE: Final = sql(
     Transcript,

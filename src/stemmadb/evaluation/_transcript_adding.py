@@ -159,7 +159,9 @@ def _groups(items: Iterable[TranscriptCreate]) -> Iterator[list[TranscriptCreate
     length = 0
     for item in items:
         data = TranscriptCreate.of(item)
-        size = sum(len(turn.content) for turn in data.content.turns)
+        size = 0
+        for turn in data.content.turns:
+            size += len(turn.content)
         if group and (len(group) == CHUNK or length + size > _CHUNK_LENGTH):
             yield group
             group, length = [], 0

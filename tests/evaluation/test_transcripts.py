@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -484,9 +484,12 @@ def test_supersede_keeps_the_last_of_a_call(session: Session) -> None:
     assert setting.slot(session).transcript_id == report.ids[2]
 
 
-@pytest.mark.parametrize("statement", [ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE], ids=["error", "skip", "supersede"])
-def test_a_row_is_looked_up_by_its_whole_key(session: Session, statement: RowStatement | TupleStatement[Any]) -> None:
-    """However large the run is, and although the planner takes it for a small one: no row of it is read but those asked for."""
+BULK = pytest.mark.parametrize("statement", [ADD_ALL, SKIP_LIVE, SUPERSEDE_LIVE], ids=["error", "skip", "supersede"])
+Bulk = RowStatement | TupleStatement[Any]
+
+
+def check_look_ups(session: Session, statement: Bulk) -> None:
+    """Store 51 rows, 50 of which have slots, into a run with a thousand others: no row of it is read but those asked for."""
     setting = Setting(session, 25)
     others = (TranscriptCreate(model="other", content=dialogue("Yes."), sample_index=n) for n in range(1000))
     transcripts.add_many(session, setting.run.id, others)
@@ -498,13 +501,29 @@ def test_a_row_is_looked_up_by_its_whole_key(session: Session, statement: RowSta
     given = {**chunk.parameters, "run_id": setting.run.id, "workspace_id": workspace_of(session)}
     lines = list(session.connection().execute(explained, given).scalars())
     plan = "\n".join(lines)
-    assert "Seq Scan" not in plan
+    assert not re.search(r"Seq Scan on (run_slots|transcripts)", plan), plan
     scans = [line for line in lines if "Index Scan using" in line and ("on transcripts" in line or "on run_slots" in line)]
-    assert any("run_slots_pkey" in line for line in scans)
+    assert any("run_slots_pkey" in line for line in scans), plan
     # Each of the 51 rows finds its own.
     assert all(float(re.search(r"actual rows=([0-9.]+)", line)[1]) <= 1 for line in scans), plan
     removed = [int(number) for number in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
     assert all(number <= 51 for number in removed), plan
+
+
+@BULK
+@pytest.mark.parametrize("known", ["nothing", "others", "an empty table"])
+def test_a_row_is_looked_up_by_its_whole_key(committed_db: Database, owner: Engine, statement: Bulk, known: str) -> None:
+    """However large the run is, whether the planner has no statistics, those of other workspaces, or those of a table that was empty."""
+    if known != "nothing":
+        with committed_db.session(make_workspace(committed_db)) as session:
+            setting = Setting(session, 1000)
+            transcripts.add_many(session, setting.run.id, setting.items())
+            if known != "others":
+                session.rollback()
+        with owner.begin() as connection:
+            connection.execute(text("ANALYZE stemma.run_slots, stemma.transcripts"))
+    with committed_db.session(make_workspace(committed_db)) as session:
+        check_look_ups(session, statement)
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ def locked_slot(given: str) -> str:
     """
     Return the sub-select, for a LATERAL join, that locks the slot with the key of a row, if there is one, and yields its columns.
 
-    The key is given as two bounds: with equations the planner may take another index, and with an order and a limit it takes this one.
+    The key is given as two bounds: with equations the planner may take another index, and with an order and a limit it takes this one;
+    but for statistics of a table that was emptied and has kept large indexes, until autovacuum has analysed it again.
     """
     return f"""(
             SELECT {key_in("slot")}, slot.status, slot.attempt, slot.started_at, slot.transcript_id, slot.lease_owner, slot.lease_expires_at

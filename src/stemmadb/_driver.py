@@ -69,12 +69,16 @@ def telling(connection: Connection, sent: Callable[[], None]) -> Iterator[None]:
         sent()
         yield
         return
-    wait = driver.wait
-    vars(driver)["wait"] = lambda steps, *args, **kwargs: wait(_told(steps, sent), *args, **kwargs)
+    own, wait = vars(driver), driver.wait
+    outer = own.get("wait")
+    own["wait"] = lambda steps, *args, **kwargs: wait(_told(steps, sent), *args, **kwargs)
     try:
         yield
     finally:
-        del vars(driver)["wait"]
+        if outer is None:
+            del own["wait"]
+        else:
+            own["wait"] = outer
         sent()
 
 

@@ -526,6 +526,17 @@ def test_a_row_is_looked_up_by_its_whole_key(committed_db: Database, owner: Engi
         check_look_ups(session, statement)
 
 
+def test_a_run_without_slots_is_asked_for_them_once(session: Session) -> None:
+    """Its rows are not looked up one by one, and their keys are not even read."""
+    setting = Setting(session, 5, plan=False)
+    (chunk,) = _transcript_adding._made(setting.items(), repeats=False)
+    explained = text(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) {ADD_ALL.text.text}")
+    given = {**chunk.parameters, "run_id": setting.run.id, "workspace_id": workspace_of(session)}
+    plan = "\n".join(session.connection().execute(explained, given).scalars())
+    assert re.search(r"CTE Scan on given .*never executed", plan), plan
+    assert len(transcripts.list_for_run(session, setting.run.id).items) == 10
+
+
 @pytest.mark.slow
 @pytest.mark.requirement("VR-077")
 def test_ten_thousand_are_ten_statements(session: Session) -> None:

@@ -95,6 +95,16 @@ def test_somebody_is_told_when_the_statement_fails_or_is_none(db: Database) -> N
         with telling(connection, lambda: told.append(1)):
             assert not told
         assert told == [1]
+        with telling(connection, lambda: told.append(2)):
+            with telling(connection, lambda: told.append(3)):
+                assert connection.execute(text("SELECT 4")).scalar() == 4
+            assert {2, 3} < set(told)
+            told.clear()
+            connection.execute(text("SELECT 5"))
+            assert set(told) == {2}
+        told.clear()
+        connection.execute(text("SELECT 6"))
+        assert not told
 
 
 def test_another_driver_tells_at_once() -> None:

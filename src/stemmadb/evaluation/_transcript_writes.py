@@ -16,6 +16,16 @@ from stemmadb.evaluation._transcript_rows import COLUMNS, ROWS, VALUES
 from stemmadb.evaluation.entities import Transcript
 from stemmadb.query import sql, sql_rows, sql_tuples
 
+# Asked once, before anything is looked up for a row; ordered, so that it is asked of the primary key.
+_HAS_SLOTS: Final = f"""(
+            SELECT true
+              FROM run
+             CROSS JOIN LATERAL (
+                SELECT FROM stemma.run_slots
+                 WHERE run_slots.workspace_id = :workspace_id AND run_slots.run_id = run.id
+                 ORDER BY {key_in("run_slots")}
+                 LIMIT 1) AS slot)"""  # noqa: S608  (of constants only)
+
 # The slots are locked before a transcript is inserted, leased ones included: their workers hold the same lock while they insert theirs.
 _GIVEN: Final = f"""
     WITH run AS MATERIALIZED (
@@ -31,7 +41,7 @@ _GIVEN: Final = f"""
         SELECT given.id, {key_in("given")}, slot.status = 'RUNNING' AND slot.lease_expires_at > statement_timestamp() AS is_leased
           FROM given
          CROSS JOIN LATERAL {locked_slot("given")} AS slot
-         WHERE given.run_id = (SELECT run.id FROM run)
+         WHERE {_HAS_SLOTS}
     )"""  # noqa: S608  (of constants only)
 
 # The old rows leave the live-slot key before the new ones enter it: counting them completes the UPDATE first. It goes by an INSERT that

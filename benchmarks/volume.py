@@ -114,8 +114,10 @@ def cases(dataset: Dataset) -> list[Case]:
         Contender(COPY_ONE, lambda: _copy(work)),
         Contender(OURS, lambda: _recording(work)),
     ]
+    rounds = 3 if work.count > 20_000 else 11
+    told: dict[str, Any] = {"outcome": int, "most_calls": 1, "most_rounds": rounds, "is_long": True}
     return [
-        Case(JOB, f"{title} {work.count:,} transcripts", dataset.rows, contenders, outcome=int, most_calls=1, most_rounds=3, is_long=True)
+        Case(JOB, f"{title} {work.count:,} transcripts", dataset.rows, contenders, **told)
         for title, contenders in (("adding", adding), ("recording", recording))
     ]
 

@@ -7,9 +7,10 @@ asks for it with every 200 kB, so that the server would wait for its rows as lon
 
 import contextlib
 import functools
+import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -18,41 +19,59 @@ from sqlalchemy.orm import Session
 from stemmadb import tenancy
 from stemmadb._driver import telling
 
+S = TypeVar("S")
 T = TypeVar("T")
 
+_PARTS: Final = (100, 400)
+"""Where the first of several groups is divided."""
 _ROWS_IN_A_ROW: Final = 8
 _PAUSE_S: Final = 2e-5
 
 
-def made_ahead(session: Session, pieces: Iterator[Callable[[], T]]) -> Generator[T, None, None]:
+def made_ahead(session: Session, groups: Iterator[Sequence[S]], make: Callable[[Sequence[S]], T]) -> Generator[T, None, None]:
     """
-    Yield what the pieces make, in their order; each is made while the caller's statement for the one before is executed.
+    Yield what is made of groups of rows, in their order; each is made while the caller's statement for the one before is executed.
 
-    The pieces are asked for by the caller's thread, one ahead, between its statements. A single one is made by it as well.
+    The groups are asked for by the caller's thread, one ahead, between its statements. A single one is made by it as well; of several the
+    first is divided, so that the database has something to do soon.
     """
-    piece, following = next(pieces, None), next(pieces, None)
-    if piece is None:
+    parts = _begun_small(groups)
+    part, following = next(parts, None), next(parts, None)
+    if part is None:
         return
     if following is None:
-        yield piece()
+        yield make(part)
         return
     with ThreadPoolExecutor(1, "stemmadb-rows") as thread:
-        making = thread.submit(piece)
+        making = thread.submit(make, part)
         while following is not None:
             made = making.result()
             begin = threading.Event()
-            making = thread.submit(functools.partial(_after, begin, following))
+            making = thread.submit(_after, begin, functools.partial(make, following))
             with contextlib.ExitStack() as sending:
                 sending.callback(begin.set)
                 sending.enter_context(telling(tenancy.connection_of(session), begin.set))
                 yield made
-            following = next(pieces, None)
+            following = next(parts, None)
         yield making.result()
 
 
-def _after(begin: threading.Event, piece: Callable[[], T]) -> T:
+def _begun_small(groups: Iterator[Sequence[S]]) -> Iterator[Sequence[S]]:
+    group, following = next(groups, None), next(groups, None)
+    if group is None:
+        return
+    if following is None:
+        yield group
+        return
+    # While a part is stored, one that is three times as long can be made.
+    yield from filter(None, (group[start:end] for start, end in itertools.pairwise((0, *_PARTS, len(group)))))
+    yield following
+    yield from groups
+
+
+def _after(begin: threading.Event, make: Callable[[], T]) -> T:
     begin.wait()
-    return piece()
+    return make()
 
 
 def give_way(number: int) -> None:

@@ -5,7 +5,6 @@ What was claimed and what became of it goes apart from the transcripts: it is so
 row is made of texts: the documents are dumped straight to JSON, and so are the other fields, without an entity or a dict of the whole.
 """
 
-import functools
 from collections.abc import Generator, Sequence
 from datetime import timedelta
 from random import uniform
@@ -54,7 +53,7 @@ def chunks(session: Session, outcomes: Sequence[SlotOutcome]) -> Generator[list[
         ValidationError: an outcome is not that of its claim, or two of its scores are the same judgement.
         DocumentError: a document cannot be stored.
     """
-    return made_ahead(session, (functools.partial(_made, outcomes[n : n + _CHUNK]) for n in range(0, len(outcomes), _CHUNK)))
+    return made_ahead(session, (outcomes[n : n + _CHUNK] for n in range(0, len(outcomes), _CHUNK)), _made)
 
 
 def _made(outcomes: Sequence[SlotOutcome]) -> list[Chunk]:

@@ -29,7 +29,7 @@ from stemmadb.evaluation.vocabularies import SlotStatus
 from stemmadb.query import read, sql, sql_rows, sql_tuples, tenant_query
 
 
-class _Exception(NamedTuple):
+class _Deviation(NamedTuple):
     """An outcome that did not simply complete its slot."""
 
     run_id: UUID
@@ -66,7 +66,7 @@ _GIVEN: Final = f"""
 # started_at, which is cleared when a slot is given back, was settled by this claim before.
 # What is not among the rows was stored, and completed its slot: of a thousand outcomes most are so.
 _RECORD: Final = sql_tuples(
-    _Exception,
+    _Deviation,
     f"""{_GIVEN}, settled AS (
         {INSERT_KEY}, status, attempt, lease_owner, lease_expires_at, error_code, error_message, available_at, queued_at)
         SELECT :workspace_id, {key_in("given")}, 'RUNNING', given.attempt, given.worker, statement_timestamp(), given.error_code,
@@ -145,8 +145,9 @@ def record_outcomes(session: Session, outcomes: Sequence[SlotOutcome]) -> list[O
     A transcript makes its slot COMPLETED. An error makes it FAILED, or QUEUED again after a pause while attempts remain. Only under the
     lease that claimed the slot; a repeated delivery, also within one call, changes nothing. All or none.
 
-    One statement for each 1,000 outcomes, whatever they hold; two more for each run whose cancelling was requested, which becomes
-    CANCELLED with its last running slot. Locks the runs FOR KEY SHARE, then the slots in the order of their keys.
+    One statement for each 1,000 outcomes, whatever they hold; of more than 1,000 the first go in statements of 100, 300 and 600, so that
+    the database has something to do soon. Two more for each run whose cancelling was requested, which becomes CANCELLED with its last
+    running slot. Locks the runs FOR KEY SHARE, then the slots in the order of their keys.
 
     Args:
         session: the caller's session, in a workspace.
@@ -230,7 +231,7 @@ def _record(session: Session, outcomes: list[SlotOutcome], run_ids: list[UUID]) 
     return results
 
 
-def _result(key: SlotKey, transcript_id: UUID | None, row: _Exception | None) -> OutcomeResult:
+def _result(key: SlotKey, transcript_id: UUID | None, row: _Deviation | None) -> OutcomeResult:
     if row is None:
         return OutcomeResult(key, OutcomeKind.STORED, transcript_id, SlotStatus.COMPLETED)
     status = None if row.status is None else SlotStatus(row.status)

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -67,8 +67,9 @@ def add_many(
     Store many transcripts of one run, as ``add`` does each. All or none.
 
     One statement for each 1,000, or for fewer when their JSON is longer than 32 MB or a key repeats; a row whose key others fill at the
-    same moment is tried again with another statement. A thread makes the JSON of the next 1,000 items while the database stores those
-    before. Locks the slots that match, in key order, and with "supersede" the run (FOR NO KEY UPDATE) before them.
+    same moment is tried again with another statement. Of more than 1,000 the first go in statements of 100, 300 and 600: a thread makes
+    the JSON of the next items while the database stores those before. Locks the slots that match, in key order, and with "supersede" the
+    run (FOR NO KEY UPDATE) before them.
 
     Args:
         session: the caller's session, in a workspace.
@@ -93,7 +94,7 @@ def add_many(
     key = parse_reference(run_id, "run_id")
     ids: list[UUID] = []
     inserted = superseded = 0
-    prepared = made_ahead(session, (functools.partial(_made, group, on_conflict == "skip") for group in _groups(items)))
+    prepared = made_ahead(session, _groups(items), functools.partial(_made, repeats=on_conflict == "skip"))
     with session.begin_nested(), contextlib.closing(prepared):
         for chunk in itertools.chain.from_iterable(prepared):
             live, new, old = _store(session, key, chunk, on_conflict)
@@ -171,7 +172,7 @@ def _groups(items: Iterable[TranscriptCreate]) -> Iterator[list[TranscriptCreate
         yield group
 
 
-def _made(group: list[TranscriptCreate], repeats: bool) -> list[_Chunk]:
+def _made(group: Sequence[TranscriptCreate], repeats: bool) -> list[_Chunk]:
     """Return a group as chunks. Unless *repeats*, a key that repeats begins another one."""
     chunks: list[_Chunk] = []
     chunk: list[_Given] = []

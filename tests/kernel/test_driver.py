@@ -1,5 +1,6 @@
 """The cursors of our own connections describe their results as psycopg's do, and somebody is told when a statement is on its way."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -128,4 +129,18 @@ def test_local_sockets_get_room() -> None:
     assert after[0] >= max(before[0], min(allowed, 4 * 1024 * 1024))
     local[0].sendall(b"still open")
     for each in (*local, remote):
+        each.close()
+
+
+def test_our_connections_have_room(db: Database) -> None:
+    """Those that lead to a server on this machine by a socket of its own."""
+    with db.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as ours:
+            if ours.family != socket.AF_UNIX:
+                pytest.skip("the server is reached by TCP")
+            room = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    plain = socket.socketpair()
+    assert room > plain[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    for each in plain:
         each.close()

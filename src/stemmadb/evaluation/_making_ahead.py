@@ -5,7 +5,6 @@ The thread begins when that statement is with the server: one that makes rows ke
 asks for it with every 200 kB, so that the server would wait for its rows as long as it takes to make others.
 """
 
-import contextlib
 import functools
 import itertools
 import threading
@@ -48,10 +47,11 @@ def made_ahead(session: Session, groups: Iterator[Sequence[S]], make: Callable[[
             made = making.result()
             begin = threading.Event()
             making = thread.submit(_after, begin, functools.partial(make, following))
-            with contextlib.ExitStack() as sending:
-                sending.callback(begin.set)
-                sending.enter_context(telling(tenancy.connection_of(session), begin.set))
-                yield made
+            try:
+                with telling(tenancy.connection_of(session), begin.set):
+                    yield made
+            finally:
+                begin.set()
             following = next(parts, None)
         yield making.result()
 
